@@ -1,0 +1,67 @@
+"""A T5 with its vocabulary and its weights: what prompts are tuned for."""
+
+import dataclasses
+
+import jax
+from absl import logging
+
+from prompt_tuning.checkpoints.load import load_backbone
+from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.model import t5
+from prompt_tuning.model.config import T5Config
+from prompt_tuning.types import Params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backbone:
+  """Names a T5; `load` reads it.
+
+  Attributes:
+    config: The model's shape.
+    vocabulary: What its embedding table's rows stand for.
+    checkpoint: Folder of the weights (T5X, Hugging Face or a run of this
+      project), or None, which is allowed only where a run starts from scratch.
+    dtype: Type in which the weights are kept, "float32" or "bfloat16".
+
+  Raises:
+    ValueError: If the vocabulary has more ids than the table has rows.
+  """
+
+  config: T5Config
+  vocabulary: Vocabulary
+  checkpoint: str | None = None
+  dtype: str = "float32"
+
+  def __post_init__(self):
+    if self.vocabulary.vocab_size > self.config.vocab_size:
+      raise ValueError(
+        f"The vocabulary {self.vocabulary!r} has "
+        f"{self.vocabulary.vocab_size} ids, but the model's embedding table "
+        f"has {self.config.vocab_size} rows; use the vocabulary that the model "
+        "was trained with."
+      )
+
+  @property
+  def name(self) -> str:
+    """What to call it in a log."""
+    return self.checkpoint or "a T5 from scratch"
+
+  def load(self) -> Params:
+    """Reads the weights; a weight that is missing is an error.
+
+    Raises:
+      ValueError: If no checkpoint is named, or it does not fit `config`.
+    """
+    if self.checkpoint is None:
+      raise ValueError(
+        "No backbone checkpoint is given: set INITIAL_CHECKPOINT_PATH, or say "
+        "FROM_SCRATCH = True to pre-train."
+      )
+    logging.info("Reading the backbone from %s", self.checkpoint)
+    return load_backbone(
+      self.checkpoint, config=self.config, dtype=self.dtype
+    )
+
+  def from_scratch(self, rng: jax.Array) -> Params:
+    """Returns random weights, in float32 whatever `dtype` is."""
+    return t5.init_params(t5.T5(self.config), rng)

@@ -1,0 +1,1 @@
+"""Reading and writing the checkpoints of this project and of others."""

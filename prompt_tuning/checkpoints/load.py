@@ -1,0 +1,180 @@
+"""One way to load a backbone, whoever wrote its checkpoint."""
+
+import dataclasses
+import difflib
+import enum
+import os
+import re
+from typing import Any
+
+from absl import logging
+
+from prompt_tuning import paths
+from prompt_tuning.checkpoints import huggingface, orbax_tree, t5x, tree
+from prompt_tuning.model import t5
+from prompt_tuning.model.config import T5Config
+
+_STEP = re.compile(r"checkpoint_(\d+)")
+# Where soft prompts stand, here and in checkpoints of google's prompt tuning.
+_PROMPT = re.compile(r"(.*/)?prompt/.*")
+TRAINABLE = "trainable"
+
+
+class Format(enum.Enum):
+  """The forms of checkpoint that can be loaded."""
+
+  T5X = "legacy T5X (msgpack and zarr)"
+  T5X_ORBAX = "T5X with Orbax"
+  RUN = "a run of this project"
+  HUGGING_FACE = "Hugging Face transformers"
+
+
+def load_backbone(
+  path: paths.PathLike, *, config: T5Config, dtype: str = "float32"
+) -> dict[str, Any]:
+  """Loads the weights of a T5.
+
+  Soft prompts that the checkpoint may hold are left out, and named in the log:
+  a prompt is loaded from its own file (`prompts.artifact`).
+
+  Args:
+    path: A checkpoint of any `Format`, or a folder of `checkpoint_<step>`s, of
+      which the latest is taken.
+    config: The model that the weights must fit.
+    dtype: The type of the parameters returned.
+
+  Returns:
+    A nested dictionary of numpy arrays, exactly the model's parameters.
+
+  Raises:
+    ValueError: If there is no checkpoint, it is broken, or a weight is missing,
+      extra or misshapen.
+  """
+  checkpoint = find_checkpoint(path)
+  source = os.fspath(checkpoint)
+  kind = detect_format(checkpoint)
+  logging.info("Loading the backbone from %s (%s).", source, kind.value)
+  if kind is Format.HUGGING_FACE:
+    _check_config(huggingface.read_config(checkpoint), config, source=source)
+    params = huggingface.read(checkpoint, dtype=dtype).params
+  elif kind is Format.T5X:
+    params = t5x.read(checkpoint, dtype=dtype).params
+  elif kind is Format.T5X_ORBAX:
+    params = orbax_tree.read_t5x_params(checkpoint, dtype=dtype)
+  else:
+    params = orbax_tree.read_tree(checkpoint / TRAINABLE, dtype=dtype)
+  backbone = _without_prompts(params, source=source)
+  if not backbone:
+    raise ValueError(
+      f"{source} was written by prompt tuning and holds no backbone, only "
+      f"{', '.join(tree.flatten(params))}. Give the checkpoint of the model "
+      "that it was tuned on."
+    )
+  expected = t5.abstract_params(t5.T5(config))
+  tree.check_tree(backbone, expected, source=source)
+  return backbone
+
+
+def find_checkpoint(path: paths.PathLike) -> Any:
+  """Returns the checkpoint at a path, or the latest one in it.
+
+  Args:
+    path: A checkpoint, the file `checkpoint` of a legacy T5X one, or a folder
+      of `checkpoint_<step>`s.
+
+  Raises:
+    ValueError: If there is none.
+  """
+  folder = paths.as_path(path)
+  if folder.name == t5x.FILE_NAME and folder.is_file():
+    folder = folder.parent
+  if not folder.is_dir():
+    raise ValueError(
+      f"There is no checkpoint at {folder}.{_near_names(folder)}"
+    )
+  if _format_of(folder) is not None:
+    return folder
+  steps = [
+    int(match[1])
+    for match in map(_STEP.fullmatch, paths.list_dir(folder))
+    if match
+  ]
+  if not steps:
+    holds = ", ".join(paths.list_dir(folder)[:10]) or "nothing"
+    raise ValueError(
+      f"{folder} is not a checkpoint and holds no checkpoint_<step>; it holds "
+      f"{holds}."
+    )
+  return folder / f"checkpoint_{max(steps)}"
+
+
+def detect_format(checkpoint: paths.PathLike) -> Format:
+  """Returns who wrote a checkpoint.
+
+  Args:
+    checkpoint: The folder of one checkpoint.
+
+  Raises:
+    ValueError: If it is none of the known forms.
+  """
+  found = _format_of(paths.as_path(checkpoint))
+  if found is None:
+    forms = "; ".join(form.value for form in Format)
+    raise ValueError(
+      f"{os.fspath(checkpoint)} is none of the known forms ({forms}); it may "
+      "be incomplete. It holds "
+      f"{', '.join(paths.list_dir(checkpoint)[:10]) or 'nothing'}."
+    )
+  return found
+
+
+def _format_of(folder: Any) -> Format | None:
+  if (folder / t5x.FILE_NAME).is_file():
+    return Format.T5X
+  if orbax_tree.is_tree(folder / TRAINABLE):
+    return Format.RUN
+  if orbax_tree.is_tree(folder / "state"):
+    return Format.T5X_ORBAX
+  if (folder / huggingface.CONFIG).is_file():
+    return Format.HUGGING_FACE
+  return None
+
+
+def _near_names(path: Any) -> str:
+  beside = paths.list_dir(path.parent)
+  near = difflib.get_close_matches(path.name, beside, n=5, cutoff=0.5)
+  if near:
+    return f" Near names in {path.parent}: {', '.join(near)}."
+  if not beside:
+    return f" {path.parent} does not exist or is empty."
+  return f" {path.parent} holds {', '.join(beside[:10])}."
+
+
+def _without_prompts(params: dict[str, Any], *, source: str) -> dict[str, Any]:
+  flat = tree.flatten(params)
+  prompts = [name for name in flat if _PROMPT.fullmatch(name)]
+  if prompts:
+    logging.info(
+      "Not part of the backbone, so not loaded from %s: %s.",
+      source,
+      ", ".join(prompts),
+    )
+  return tree.unflatten(
+    {name: leaf for name, leaf in flat.items() if name not in prompts}
+  )
+
+
+def _check_config(stored: T5Config, config: T5Config, *, source: str) -> None:
+  """Checks what shapes do not show, such as the activation."""
+  differing = [
+    f"{field.name} is {getattr(stored, field.name)!r} there and "
+    f"{getattr(config, field.name)!r} here"
+    for field in dataclasses.fields(T5Config)
+    if field.name not in ("dropout_rate", "dtype")
+    and getattr(stored, field.name) != getattr(config, field.name)
+  ]
+  if differing:
+    raise ValueError(
+      f"{source} is another model than the one configured: "
+      f"{'; '.join(differing)}."
+    )

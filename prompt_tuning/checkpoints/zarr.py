@@ -1,0 +1,116 @@
+"""Single arrays in zarr version 2 folders, as T5X stores them."""
+
+import errno
+import math
+import os
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from prompt_tuning import paths
+
+GZIP = {"id": "gzip", "level": 1}
+_CHUNK_BYTES = 64 * 2**20
+
+
+def read_array(
+  path: paths.PathLike,
+  *,
+  shape: tuple[int, ...] | None = None,
+  dtype: str | None = None,
+) -> np.ndarray:
+  """Reads one array, whatever its chunks and compressor.
+
+  Args:
+    path: The folder that holds `.zarray`.
+    shape: The shape that it must have, if known.
+    dtype: The type to return; that of the file by default.
+
+  Raises:
+    ValueError: If it is missing, truncated, corrupt, of another shape, or of a
+      type that cannot be weights; the message names the folder.
+  """
+  import tensorstore as ts  # Not needed unless zarr is read or written.
+
+  spec = {"driver": "zarr", "kvstore": _key_value_store(path)}
+  try:
+    # Left to itself, TensorStore reads a lost chunk as zeros.
+    store = ts.open(
+      spec, open=True, read=True, fill_missing_data_reads=False
+    ).result()
+    if store.fill_value is not None:  # Chunks may be left out on purpose.
+      store = ts.open(spec, open=True, read=True).result()
+    array = np.asarray(store.read().result())
+  except (ValueError, OSError) as error:
+    raise ValueError(
+      f"The array in {os.fspath(path)} cannot be read; the checkpoint is "
+      f"incomplete or corrupt, copy it again. ({_first_line(error)})"
+    ) from error
+  if array.dtype == np.uint16:
+    raise ValueError(
+      f"The array in {os.fspath(path)} is bfloat16 disguised as uint16, as "
+      "T5X wrote it before version 3; save it again with a newer T5X."
+    )
+  if shape is not None and array.shape != tuple(shape):
+    raise ValueError(
+      f"The array in {os.fspath(path)} has shape {array.shape}, but the "
+      f"checkpoint says {tuple(shape)}; the checkpoint is corrupt."
+    )
+  return array if dtype is None else array.astype(jnp.dtype(dtype), copy=False)
+
+
+def write_array(path: paths.PathLike, array: np.ndarray) -> dict[str, Any]:
+  """Writes one array, in chunks of at most about 64 MiB.
+
+  Args:
+    path: The folder to make.
+    array: The values; bfloat16 stays bfloat16.
+
+  Returns:
+    The metadata of T5X's description: chunks, compressor and shape.
+
+  Raises:
+    OSError: If the disk is full or the folder cannot be written.
+  """
+  import tensorstore as ts
+
+  metadata = {
+    "chunks": _chunks(array.shape, array.dtype.itemsize),
+    "compressor": GZIP,
+    "shape": list(array.shape),
+  }
+  spec = {
+    "driver": "zarr",
+    "dtype": array.dtype.name,
+    "kvstore": _key_value_store(path),
+    "metadata": metadata,
+  }
+  try:
+    ts.open(spec, create=True).result().write(array).result()
+  except ValueError as error:  # TensorStore's form of a failed system call.
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+      if os.strerror(code) in str(error):
+        raise OSError(code, os.strerror(code), os.fspath(path)) from error
+    raise
+  return metadata
+
+
+def _chunks(shape: tuple[int, ...], itemsize: int) -> list[int]:
+  if not shape:
+    return []
+  row_bytes = max(1, math.prod(shape[1:]) * itemsize)
+  rows = min(shape[0], max(1, _CHUNK_BYTES // row_bytes))
+  return [rows, *shape[1:]]
+
+
+def _key_value_store(path: paths.PathLike) -> Any:
+  path = paths.as_path(path)
+  if paths.is_remote(path):
+    return f"{os.fspath(path).rstrip('/')}/"
+  return {"driver": "file", "path": f"{path.absolute()}/"}
+
+
+def _first_line(error: Exception) -> str:
+  # The rest repeats the whole specification of the store.
+  return str(error).split(" [tensorstore_spec", 1)[0].split("\n", 1)[0]

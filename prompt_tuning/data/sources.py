@@ -1,0 +1,260 @@
+"""Text examples from local TSV and JSONL files, plain or compressed.
+
+A record is one line of a file: a line of TSV under the names of its header, or
+a JSON object. An example is the text pair `inputs`, `targets` made from it.
+"""
+
+import dataclasses
+import gzip
+import io
+import json
+import lzma
+import pathlib
+import string
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any
+
+import numpy as np
+
+from prompt_tuning import paths
+from prompt_tuning.data import vocabularies
+
+Verbalizers = Mapping[Any, str] | Sequence[str]
+"""The word of each label: by label, or by position for labels 0, 1, 2, ..."""
+
+_COMPRESSIONS = {".gz": gzip.open, ".xz": lzma.open}
+_SUFFIXES = ".tsv or .jsonl, optionally with .gz or .xz"
+_NOT_ARCHIVED = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One line of a file.
+
+  Attributes:
+    fields: Its values by name; TSV values are strings.
+    where: The file and the number of the line, to name in errors.
+  """
+
+  fields: Mapping[str, Any]
+  where: str
+
+  def __getitem__(self, name: str) -> Any:
+    """Returns one field.
+
+    Raises:
+      ValueError: There is no such field, or it is null.
+    """
+    if self.fields.get(name) is None:
+      state = "is null" if name in self.fields else "is missing"
+      raise ValueError(
+        f"{self.where}: field {name!r} {state}; the fields are "
+        f"{sorted(self.fields)}"
+      )
+    return self.fields[name]
+
+
+def read_records(
+  path: str, *, field_names: Sequence[str] | None = None
+) -> Iterator[Record]:
+  """Reads the records of a TSV or JSONL file.
+
+  Args:
+    path: A file ending in .tsv or .jsonl, optionally with .gz or .xz.
+    field_names: Names of the columns of a TSV file that has no header line; by
+      default its first line is the header. Quotes are ordinary characters.
+
+  Yields:
+    One record a line.
+
+  Raises:
+    ValueError: The file cannot be read, is empty or has another suffix, or a
+      line is malformed; the message names the file and the line.
+  """
+  path = str(path)
+  suffixes = pathlib.PurePath(path).suffixes
+  if suffixes and suffixes[-1] in _COMPRESSIONS:
+    suffixes.pop()
+  kind = suffixes[-1] if suffixes else ""
+  if kind not in (".tsv", ".jsonl"):
+    raise ValueError(f"cannot tell the format of {path!r}; use {_SUFFIXES}")
+  if kind == ".jsonl" and field_names is not None:
+    raise ValueError(
+      f"{path!r} names its own fields; field_names is for TSV files"
+    )
+  parse = _parse_jsonl if kind == ".jsonl" else _parse_tsv
+  empty = True
+  for record in parse(_lines(path), path, field_names):
+    empty = False
+    yield record
+  if empty:
+    raise ValueError(f"{path!r} holds no records")
+
+
+def examples_from(
+  path: str,
+  *,
+  inputs: str,
+  targets: str,
+  verbalizers: Verbalizers | None = None,
+  field_names: Sequence[str] | None = None,
+) -> Iterator[dict[str, str]]:
+  """Reads text examples.
+
+  Args:
+    path: A TSV or JSONL file, see `read_records`.
+    inputs: Text of the input with fields in braces, such as
+      `"{question} {passage}"`.
+    targets: Text of the target likewise; with `verbalizers`, the name of the
+      field that holds the label.
+    verbalizers: The word of each label.
+    field_names: Names of the columns of a TSV file without a header.
+
+  Yields:
+    `inputs` and `targets`, strings.
+
+  Raises:
+    ValueError: As `read_records`; or a record lacks a field; or its label has
+      no verbalizer.
+  """
+  for record in read_records(path, field_names=field_names):
+    if verbalizers is None:
+      target = _format(targets, record)
+    else:
+      target = verbalize(
+        record[targets], verbalizers=verbalizers, where=record.where
+      )
+    yield {"inputs": _format(inputs, record), "targets": target}
+
+
+def verbalize(
+  label: Any, *, verbalizers: Verbalizers, where: str = "an example"
+) -> str:
+  """Returns the word of a label.
+
+  Labels are compared as text, so that 1 in JSONL and "1" in TSV are one label.
+
+  Args:
+    label: The label, such as 1, "1" or "entailment".
+    verbalizers: The word of each label.
+    where: What to call the example in an error.
+
+  Raises:
+    ValueError: The label has no verbalizer.
+  """
+  if isinstance(verbalizers, str):
+    raise ValueError(
+      f"verbalizers must be a list or mapping of words, got {verbalizers!r}"
+    )
+  if not isinstance(verbalizers, Mapping):
+    verbalizers = dict(enumerate(verbalizers))
+  words = {_label_text(key): word for key, word in verbalizers.items()}
+  if _label_text(label) not in words:
+    raise ValueError(
+      f"{where}: label {label!r} has no verbalizer; the labels are {words}"
+    )
+  return words[_label_text(label)]
+
+
+def tokenize_examples(
+  examples: Iterable[Mapping[str, Any]], vocabulary: vocabularies.Vocabulary
+) -> Iterator[dict[str, Any]]:
+  """Tokenises text examples and appends the end of sequence.
+
+  Args:
+    examples: Mappings with the strings `inputs` and `targets`; anything else in
+      them, such as `prompt_index`, is kept.
+    vocabulary: Gives the ids.
+
+  Yields:
+    The example with int32 `inputs` and `targets`, their text under
+    `inputs_pretokenized` and `targets_pretokenized`.
+  """
+  for example in examples:
+    tokenized = dict(example)
+    for key in ("inputs", "targets"):
+      ids = [*vocabulary.encode(example[key]), vocabulary.eos_id]
+      tokenized[key] = np.asarray(ids, np.int32)
+      tokenized[f"{key}_pretokenized"] = example[key]
+    yield tokenized
+
+
+def _lines(path: str) -> Iterator[str]:
+  """Yields the lines of a file without their ends."""
+  decompress = _COMPRESSIONS.get(pathlib.PurePath(path).suffix)
+  number = 0
+  try:
+    with paths.open_file(path, "rb") as file:
+      stream: IO[bytes] = decompress(file) if decompress else file
+      # JSON may hold other line separators, so split at "\n" alone.
+      for line in io.TextIOWrapper(stream, encoding="utf-8", newline="\n"):
+        number += 1
+        yield line.rstrip("\r\n")
+  except _NOT_ARCHIVED as error:
+    raise ValueError(
+      f"{path!r} is truncated or not compressed as its name says, after line "
+      f"{number}: {error}"
+    ) from error
+  except UnicodeDecodeError as error:
+    raise ValueError(
+      f"{path!r} is not UTF-8 text, after line {number}: {error}"
+    ) from error
+  except OSError as error:
+    raise ValueError(f"cannot read {path!r}: {error}") from error
+
+
+def _parse_jsonl(
+  lines: Iterator[str], path: str, field_names: None
+) -> Iterator[Record]:
+  del field_names
+  for number, line in enumerate(lines, start=1):
+    where = f"{path}, line {number}"
+    try:
+      fields = json.loads(line)
+    except json.JSONDecodeError as error:
+      raise ValueError(f"{where}: not JSON: {error}") from error
+    if not isinstance(fields, dict):
+      raise ValueError(
+        f"{where}: expected a JSON object, got {type(fields).__name__}"
+      )
+    yield Record(fields, where)
+
+
+def _parse_tsv(
+  lines: Iterator[str], path: str, field_names: Sequence[str] | None
+) -> Iterator[Record]:
+  start = 1
+  if field_names is None:
+    field_names = next(lines, "").split("\t")
+    start = 2
+  for number, line in enumerate(lines, start=start):
+    where = f"{path}, line {number}"
+    values = line.split("\t")
+    if len(values) != len(field_names):
+      raise ValueError(
+        f"{where}: {len(values)} columns where the fields are "
+        f"{list(field_names)}"
+      )
+    yield Record(dict(zip(field_names, values, strict=True)), where)
+
+
+def _format(template: str, record: Record) -> str:
+  """Fills the fields of a record into a template."""
+  text = []
+  for words, field, _, _ in string.Formatter().parse(template):
+    text.append(words)
+    if field is not None:
+      value = record[field]
+      if isinstance(value, list | dict):
+        raise ValueError(
+          f"{record.where}: field {field!r} is a {type(value).__name__}, not "
+          "text or a number"
+        )
+      text.append(str(value))
+  return "".join(text)
+
+
+def _label_text(label: Any) -> str:
+  # JSON's true and TSV's true are one label as well.
+  return str(label).lower() if isinstance(label, bool) else str(label)

@@ -1,0 +1,1 @@
+"""Predictions of a model on batches, and tables of what came out."""

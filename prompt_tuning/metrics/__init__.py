@@ -1,0 +1,1 @@
+"""Metrics: (targets, predictions) -> figures by name; no JAX, no TensorFlow."""

@@ -1,0 +1,184 @@
+"""Multi-head attention with T5's relative position bias.
+
+T5 does not divide the scores by the root of the head width: the initialiser of
+the query kernel does, once (Raffel et al., 2020, sec. 2.1).
+"""
+
+import math
+
+import jax
+from flax import linen as nn
+from jax import numpy as jnp
+
+from prompt_tuning.model.config import T5Config
+from prompt_tuning.model.layers import FAN_IN_NORMAL, Projection, dropout
+from prompt_tuning.types import Array, Bool, Float, Int
+
+# Low enough that a masked score has a weight of exactly zero in float32, and
+# finite, so that a row without any visible key has no NaN in it.
+_MASKED_SCORE = -1e10
+
+
+class Attention(nn.Module):
+  """Projections and scores of one attention layer, kernels [D, H * K].
+
+  Queries and keys are projected by separate methods so that a decoder can keep
+  keys and values from step to step.
+
+  Attributes:
+    config: The model's shape.
+  """
+
+  config: T5Config
+
+  def setup(self):
+    """Declares the four projections under T5X's names."""
+    config = self.config
+    width = config.num_heads * config.head_dim
+
+    def query_init(rng, shape, dtype):
+      kernel = FAN_IN_NORMAL(rng, shape, dtype)
+      return kernel / jnp.sqrt(jnp.asarray(config.head_dim, dtype))
+
+    def inner(init=FAN_IN_NORMAL):
+      return Projection(
+          features=width,
+          axes=("embed", "joined_kv"),
+          dtype=config.jax_dtype,
+          init=init,
+      )
+
+    self.query = inner(query_init)
+    self.key = inner()
+    self.value = inner()
+    self.out = Projection(
+        features=config.embed_dim,
+        axes=("joined_kv", "embed"),
+        dtype=config.jax_dtype,
+    )
+
+  def _split_heads(self, x: Float[Array, "B L HK"]) -> Float[Array, "B L H K"]:
+    return x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
+
+  def keys_values(
+      self, x: Float[Array, "B L D"]
+  ) -> tuple[Float[Array, "B L H K"], Float[Array, "B L H K"]]:
+    """Returns the keys and the values of `x`."""
+    return self._split_heads(self.key(x)), self._split_heads(self.value(x))
+
+  def attend(
+      self,
+      x: Float[Array, "B Q D"],
+      keys: Float[Array, "B M H K"],
+      values: Float[Array, "B M H K"],
+      *,
+      mask: Bool[Array, "#B 1 #Q M"],
+      bias: Float[Array, "#B H Q M"] | None = None,
+      deterministic: bool = True,
+  ) -> Float[Array, "B Q D"]:
+    """Attends from every position of `x` to the keys that `mask` shows it."""
+    queries = self._split_heads(self.query(x))
+    scores = jnp.einsum(
+        "bqhk,bmhk->bhqm", queries, keys, preferred_element_type=jnp.float32
+    )
+    if bias is not None:
+      scores = scores + bias
+    scores = jnp.where(mask, scores, _MASKED_SCORE)
+    weights = jax.nn.softmax(scores, axis=-1).astype(self.config.jax_dtype)
+    weights = dropout(self, weights, deterministic=deterministic)
+    mixed = jnp.einsum("bhqm,bmhk->bqhk", weights, values)
+    return self.out(mixed.reshape(*mixed.shape[:-2], -1))
+
+  def __call__(
+      self,
+      x: Float[Array, "B Q D"],
+      context: Float[Array, "B M D"],
+      *,
+      mask: Bool[Array, "#B 1 #Q M"],
+      bias: Float[Array, "#B H Q M"] | None = None,
+      deterministic: bool = True,
+  ) -> Float[Array, "B Q D"]:
+    """Attends from `x` to `context`; the same array for self-attention."""
+    keys, values = self.keys_values(context)
+    return self.attend(
+        x, keys, values, mask=mask, bias=bias, deterministic=deterministic
+    )
+
+
+class RelativePositionBias(nn.Module):
+  """A learned score for each head and each bucket of distances.
+
+  Attributes:
+    config: The model's shape.
+    bidirectional: Whether keys after the query have buckets of their own.
+  """
+
+  config: T5Config
+  bidirectional: bool
+
+  @nn.compact
+  def __call__(
+      self,
+      query_positions: Int[Array, "#B Q"],
+      key_positions: Int[Array, "#B M"],
+  ) -> Float[Array, "#B H Q M"]:
+    """Returns the bias that is added to the scores, float32."""
+    config = self.config
+    embedding = self.param(
+        "rel_embedding",
+        nn.with_logical_partitioning(
+            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+            ("heads", "relpos_buckets"),
+        ),
+        (config.num_heads, config.relative_attention_buckets),
+        jnp.float32,
+    )
+    distances = key_positions[:, None, :] - query_positions[:, :, None]
+    buckets = relative_position_buckets(
+        distances,
+        bidirectional=self.bidirectional,
+        num_buckets=config.relative_attention_buckets,
+        max_distance=config.relative_attention_max_distance,
+    )
+    bias = jnp.take(embedding, buckets, axis=1)  # [H, B, Q, M]
+    return jnp.moveaxis(bias, 0, 1).astype(jnp.float32)
+
+
+def relative_position_buckets(
+    distances: Int[Array, "*shape"],
+    *,
+    bidirectional: bool,
+    num_buckets: int,
+    max_distance: int,
+) -> Int[Array, "*shape"]:
+  """Returns the bucket of each distance (Raffel et al., 2020, sec. 2.1).
+
+  Half the buckets hold one distance each; the others widen geometrically up to
+  `max_distance`. The borders are found once as integers, so that the bucket of
+  a distance does not depend on how a device rounds a logarithm.
+
+  Args:
+    distances: Key position minus query position, in tokens.
+    bidirectional: Whether later keys take the upper half of the buckets;
+      otherwise they all fall in bucket 0.
+    num_buckets: Total number of buckets.
+    max_distance: Distance from which all share the last bucket, in tokens.
+
+  Returns:
+    Buckets in [0, num_buckets), int32.
+  """
+  offset = jnp.zeros_like(distances)
+  if bidirectional:
+    num_buckets //= 2
+    offset = jnp.where(distances > 0, num_buckets, 0)
+    distances = jnp.abs(distances)
+  else:
+    distances = jnp.maximum(-distances, 0)
+  exact = num_buckets // 2
+  wide = num_buckets - exact
+  buckets = jnp.minimum(distances, exact)
+  for step in range(1, wide):
+    # A border that is a whole number belongs to the upper bucket.
+    border = exact * (max_distance / exact) ** (step / wide)
+    buckets += distances >= math.ceil(border - 1e-6)
+  return offset + buckets

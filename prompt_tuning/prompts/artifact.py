@@ -1,0 +1,260 @@
+"""Soft prompts on disk: an `.npy` file and a JSON card that describes it.
+
+The prompt is the artifact of a run (DESIGN.md, idea 3): some hundred kilobytes
+that mean something only together with the backbone they were tuned on, so the
+card carries that backbone's fingerprint.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from prompt_tuning import paths
+from prompt_tuning.types import Params
+
+_SAMPLES = 256
+_FORMAT_VERSION = 1
+_SUFFIX = ".npy"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptCard:
+  """What a prompt is.
+
+  Attributes:
+    length: P, in tokens.
+    width: D, the width of the backbone.
+    backbone: The `fingerprint` of the backbone that it was tuned on.
+    step: The number of training steps that it has seen.
+    num_prompts: N, prompts in the file.
+    initialiser: How it started, in words.
+    task: The task or mixture that it was tuned on.
+    metric_name: The metric that `metric_value` is of, if it was evaluated.
+    metric_value: The value of that metric.
+    layout: Where its tokens stand in an input, in words.
+    library_version: The version of this library that wrote it.
+  """
+
+  length: int
+  width: int
+  backbone: str
+  step: int
+  num_prompts: int = 1
+  initialiser: str = ""
+  task: str = ""
+  metric_name: str | None = None
+  metric_value: float | None = None
+  layout: str = "prefix"
+  library_version: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavedPrompt:
+  """A prompt as read.
+
+  Attributes:
+    array: float32, [P, D], or [N, P, D] for a bank.
+    card: Its card; None for a file that never had one.
+  """
+
+  array: np.ndarray
+  card: PromptCard | None
+
+
+def fingerprint(params: Params) -> str:
+  """Returns a short hexadecimal digest of a backbone.
+
+  Taken over the sorted paths and shapes and, of every weight, up to 256 values
+  at equal distances, rounded to bfloat16. So it is the same whether weights
+  were loaded as float32 or bfloat16 and whatever soft prompt is beside them,
+  and cheap even for eleven billion weights; it differs after model tuning.
+
+  Args:
+    params: Parameters, in host memory or addressable on devices. A subtree
+      `prompt` is left out.
+  """
+  digest = hashlib.sha256()
+  for path, leaf in _leaves(params):
+    digest.update(f"{path}:{tuple(leaf.shape)};".encode())
+    digest.update(_sample(leaf).tobytes())
+  return digest.hexdigest()[:16]
+
+
+def save_prompt(
+  path: paths.PathLike, array: Any, card: PromptCard
+) -> PromptCard:
+  """Writes a prompt and its card, each atomically.
+
+  Args:
+    path: Where to, ending in `.npy`; the card ends in `.json`.
+    array: [P, D], or [N, P, D] for a bank; stored as float32.
+    card: What it is.
+
+  Returns:
+    The card as written, with the library's version filled in.
+
+  Raises:
+    ValueError: If the array is not what the card says.
+    OSError: If the disk is full or the folder cannot be written.
+  """
+  if not os.fspath(path).endswith(_SUFFIX):
+    raise ValueError(
+      f"A prompt file must end in {_SUFFIX}, got {os.fspath(path)!r}."
+    )
+  array = np.asarray(array).astype(np.float32)
+  _check_shape(array, card, source=os.fspath(path))
+  if not card.library_version:
+    card = dataclasses.replace(card, library_version=_library_version())
+  buffer = io.BytesIO()
+  np.save(buffer, array, allow_pickle=False)
+  data = buffer.getvalue()
+  described = {
+    "format_version": _FORMAT_VERSION,
+    **dataclasses.asdict(card),
+    "sha256": hashlib.sha256(data).hexdigest(),
+  }
+  paths.write_bytes(path, data)
+  paths.write_text(_card_path(path), json.dumps(described, indent=2) + "\n")
+  return card
+
+
+def load_prompt(
+  path: paths.PathLike,
+  *,
+  expected_width: int | None = None,
+  backbone_fingerprint: str | None = None,
+  allow_missing_card: bool = False,
+) -> SavedPrompt:
+  """Reads a prompt and checks that it belongs to the backbone.
+
+  Args:
+    path: The array, `.npy` or a file of google's `numpy_checkpoints`, which has
+      no ending.
+    expected_width: D of the backbone, if known.
+    backbone_fingerprint: The `fingerprint` of the backbone, if known.
+    allow_missing_card: Whether to read a bare array, such as the prompts that
+      google released; nothing then tells which backbone it belongs to.
+
+  Raises:
+    ValueError: If the file is corrupt, has no card, or was tuned on a backbone
+      of another width or with other weights.
+    OSError: If there is no such file.
+  """
+  source = os.fspath(path)
+  data = paths.read_bytes(path)
+  array = _parse_array(data, source=source)
+  card = _read_card(path, data)
+  if card is None and not allow_missing_card:
+    raise ValueError(
+      f"{source} has no card ({_card_path(path).name}), so nothing says which "
+      "backbone it was tuned on. If you know that it fits, say "
+      "allow_missing_card=True."
+    )
+  if card is not None:
+    _check_shape(array, card, source=source)
+  if expected_width is not None and array.shape[-1] != expected_width:
+    raise ValueError(
+      f"{source} is a prompt of width {array.shape[-1]}, but the backbone has "
+      f"width {expected_width}; choose the model size that it was tuned on."
+    )
+  if card and backbone_fingerprint and card.backbone != backbone_fingerprint:
+    raise ValueError(
+      f"{source} was tuned on the backbone {card.backbone}, but this one is "
+      f"{backbone_fingerprint}. A prompt means nothing to other weights; load "
+      "the checkpoint that it was tuned on."
+    )
+  return SavedPrompt(array=array, card=card)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+  """Returns path and array of every weight but a prompt's, sorted."""
+  leaves = []
+  for key in sorted(tree):
+    path = f"{prefix}/{key}" if prefix else key
+    if path == "prompt":
+      continue
+    if isinstance(tree[key], Mapping):
+      leaves += _leaves(tree[key], path)
+    else:
+      leaves.append((path, tree[key]))
+  return leaves
+
+
+def _sample(leaf: Any) -> np.ndarray:
+  """Returns evenly spaced values as bfloat16, in C order."""
+  size = int(np.prod(leaf.shape, dtype=np.int64))
+  count = min(size, _SAMPLES)
+  flat = np.arange(count, dtype=np.int64) * size // max(count, 1)
+  # One index an axis: flattening a sharded array would gather all of it.
+  values = leaf[np.unravel_index(flat, leaf.shape)]
+  return np.asarray(values).astype(jnp.bfloat16)
+
+
+def _card_path(path: paths.PathLike) -> Any:
+  path = paths.as_path(path)
+  if path.suffix == _SUFFIX:
+    return path.with_suffix(".json")
+  return path.with_name(f"{path.name}.json")
+
+
+def _parse_array(data: bytes, *, source: str) -> np.ndarray:
+  try:
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+  except (ValueError, EOFError) as error:
+    raise ValueError(
+      f"{source} is not a complete .npy file; it is truncated or corrupt. "
+      f"({error})"
+    ) from error
+  if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.floating):
+    raise ValueError(
+      f"{source} holds {array.dtype} of shape {list(array.shape)}; a prompt "
+      "is floating point, [length, width] or [prompts, length, width]."
+    )
+  return array.astype(np.float32, copy=False)
+
+
+def _read_card(path: paths.PathLike, data: bytes) -> PromptCard | None:
+  card_path = _card_path(path)
+  if not card_path.exists():
+    return None
+  try:
+    described = json.loads(paths.read_text(card_path))
+    if described.pop("format_version") != _FORMAT_VERSION:
+      raise ValueError("it was written by a newer version of this library")
+    digest = described.pop("sha256")
+    card = PromptCard(**described)
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise ValueError(
+      f"{card_path} is not the card of a prompt: {error}."
+    ) from error
+  if digest != hashlib.sha256(data).hexdigest():
+    raise ValueError(
+      f"{card_path} describes another array than {os.fspath(path)} holds: one "
+      "of the two was replaced, or a save was interrupted between them. Save "
+      "the prompt again, or copy both files together."
+    )
+  return card
+
+
+def _check_shape(array: np.ndarray, card: PromptCard, *, source: str) -> None:
+  bank = (card.num_prompts, card.length, card.width)
+  allowed = [bank] if card.num_prompts > 1 else [bank, bank[1:]]
+  if array.shape not in allowed:
+    raise ValueError(
+      f"{source}: the card describes {card.num_prompts} prompt(s) of length "
+      f"{card.length} and width {card.width}, but the array is "
+      f"{list(array.shape)}."
+    )
+
+
+def _library_version() -> str:
+  import prompt_tuning
+
+  return prompt_tuning.__version__

@@ -1,0 +1,250 @@
+"""How a soft prompt starts (Lester et al., 2021, sec. 3.2).
+
+Each function returns an initialiser `(rng, shape, dtype) -> [P, D]` and works
+under `jit` and shape evaluation. Tables of embeddings are rows of the frozen
+backbone, [V, D], such as `params["token_embedder"]["embedding"]`.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from prompt_tuning import paths
+from prompt_tuning.prompts import artifact
+from prompt_tuning.types import Array, Float, Initializer
+
+Encode = Callable[[str], Sequence[int]]
+"""Text to token ids, without an end of sequence."""
+
+
+def uniform(low: float = -0.5, high: float = 0.5) -> Initializer:
+  """Draws from [low, high), by default the paper's range.
+
+  Args:
+    low: The least value.
+    high: The bound above all values.
+
+  Raises:
+    ValueError: If `low` is not below `high`.
+  """
+  if not low < high:
+    raise ValueError(f"uniform: low {low!r} must be below high {high!r}.")
+
+  def initialize(rng, shape, dtype=jnp.float32):
+    return jax.random.uniform(rng, shape, dtype, minval=low, maxval=high)
+
+  return initialize
+
+
+def reference_uniform(scale: float = 0.5) -> Initializer:
+  """Draws from [0, scale), as the reference's recipes do.
+
+  The paper says [-0.5, 0.5]; its released code draws from [0, 0.5).
+
+  Args:
+    scale: The bound above all values.
+  """
+  return jax.nn.initializers.uniform(scale)
+
+
+def sampled_vocabulary(
+  embeddings: Float[Any, "V D"], *, population_size: int = 5000
+) -> Initializer:
+  """Takes rows of the embedding table at random, each at most once.
+
+  The population is the table's first rows, because sentencepiece sorts its
+  vocabulary by frequency. As in the reference it counts from id 0, so that
+  padding, end of sequence and unknown (ids 0 to 2) may be drawn. Only if the
+  prompt is longer than the population are rows drawn repeatedly.
+
+  Args:
+    embeddings: The backbone's table.
+    population_size: How many rows to draw from; the paper's is 5,000.
+
+  Raises:
+    ValueError: If the population is empty; when called, if the widths differ.
+  """
+  if population_size < 1:
+    raise ValueError(
+      "sampled_vocabulary: population_size must be at least 1, got "
+      f"{population_size!r}."
+    )
+  if population_size > len(embeddings):
+    warnings.warn(
+      f"sampled_vocabulary: population_size {population_size} exceeds the "
+      f"{len(embeddings)} rows of the embedding table; all of them are used.",
+      stacklevel=2,
+    )
+  rows = np.asarray(embeddings[:population_size])
+
+  def initialize(rng, shape, dtype=jnp.float32):
+    _check_width(rows, shape, "sampled_vocabulary")
+    repeat = shape[0] > len(rows)
+    if repeat:
+      warnings.warn(
+        f"sampled_vocabulary: the prompt of length {shape[0]} is longer than "
+        f"the population of {len(rows)} rows, so rows are drawn repeatedly.",
+        stacklevel=2,
+      )
+    index = jax.random.choice(rng, len(rows), (shape[0],), replace=not repeat)
+    return jnp.asarray(rows, dtype)[index]
+
+  return initialize
+
+
+def class_labels(
+  embeddings: Float[Any, "V D"],
+  encode: Encode,
+  labels: Sequence[str],
+  *,
+  rest: Initializer | None = None,
+) -> Initializer:
+  """Puts the embedding of one label into each row, the paper's best start.
+
+  Row i is the mean over the pieces of label i. Labels are not repeated: the
+  remaining rows come from `rest`.
+
+  Args:
+    embeddings: The backbone's table.
+    encode: Splits text into ids of the table.
+    labels: The class labels, in order; words of the task where there are none.
+    rest: Initialises the other rows; `sampled_vocabulary` by default.
+
+  Raises:
+    ValueError: If a label has no pieces, or an id is not in the table.
+  """
+  if isinstance(labels, str) or not labels:
+    raise ValueError(
+      "class_labels: labels must be a non-empty list of strings, got "
+      f"{labels!r}."
+    )
+  rows = [
+    _embed(embeddings, encode, label, "class_labels").mean(axis=0)
+    for label in labels
+  ]
+  rest = rest or sampled_vocabulary(embeddings)
+  return _rows_then_rest(np.stack(rows), rest, "class_labels", list(labels))
+
+
+def embedded_text(
+  embeddings: Float[Any, "V D"],
+  encode: Encode,
+  text: str,
+  *,
+  rest: Initializer | None = None,
+) -> Initializer:
+  """Puts the embeddings of a text into the first rows, a row a piece.
+
+  Args:
+    embeddings: The backbone's table.
+    encode: Splits text into ids of the table.
+    text: For example a description of the task.
+    rest: Initialises the other rows; `sampled_vocabulary` by default.
+
+  Raises:
+    ValueError: If the text has no pieces, or an id is not in the table.
+  """
+  rows = _embed(embeddings, encode, text, "embedded_text")
+  rest = rest or sampled_vocabulary(embeddings)
+  pieces = [f"piece {index}" for index in range(len(rows))]
+  return _rows_then_rest(rows, rest, "embedded_text", pieces)
+
+
+def from_array(array: Float[Any, "P D"]) -> Initializer:
+  """Starts from given values.
+
+  Args:
+    array: The prompt, of exactly the shape wanted.
+
+  Raises:
+    ValueError: When called, if the shapes differ.
+  """
+  array = np.asarray(array)
+  return _from_values(array, f"an array of shape {list(array.shape)}")
+
+
+def from_file(
+  path: paths.PathLike,
+  *,
+  backbone_fingerprint: str | None = None,
+  allow_missing_card: bool = False,
+) -> Initializer:
+  """Starts from a saved prompt, as transfer between tasks does.
+
+  Args:
+    path: The prompt's `.npy` file.
+    backbone_fingerprint: See `artifact.load_prompt`.
+    allow_missing_card: See `artifact.load_prompt`.
+
+  Raises:
+    ValueError: If it cannot be read or belongs to another backbone; when
+      called, if the shapes differ.
+  """
+  saved = artifact.load_prompt(
+    path,
+    backbone_fingerprint=backbone_fingerprint,
+    allow_missing_card=allow_missing_card,
+  )
+  return _from_values(saved.array, os.fspath(path))
+
+
+def _from_values(array: np.ndarray, source: str) -> Initializer:
+  def initialize(rng, shape, dtype=jnp.float32) -> Array:
+    del rng  # Nothing is drawn.
+    if tuple(array.shape) != tuple(shape):
+      raise ValueError(
+        f"The prompt from {source} has shape {list(array.shape)}, but the "
+        f"configured one has {list(shape)}; set the prompt length to "
+        f"{array.shape[-2]} and use a backbone of width {array.shape[-1]}."
+      )
+    return jnp.asarray(array, dtype)
+
+  return initialize
+
+
+def _rows_then_rest(
+  rows: np.ndarray, rest: Initializer, caller: str, names: Sequence[str]
+) -> Initializer:
+  def initialize(rng, shape, dtype=jnp.float32) -> Array:
+    _check_width(rows, shape, caller)
+    used = min(len(rows), shape[0])
+    if used < len(rows):
+      warnings.warn(
+        f"{caller}: a prompt of length {shape[0]} has no room for "
+        f"{', '.join(names[used:])}; they are left out.",
+        stacklevel=2,
+      )
+    # All rows are drawn and the first ones overwritten, as the reference does:
+    # the rest then has the same values.
+    prompt = rest(rng, shape, dtype)
+    return prompt.at[:used].set(jnp.asarray(rows[:used], dtype))
+
+  return initialize
+
+
+def _embed(
+  embeddings: Any, encode: Encode, text: str, caller: str
+) -> np.ndarray:
+  """Returns the embeddings of the pieces of a text, [pieces, D]."""
+  ids = list(encode(text))
+  if not ids:
+    raise ValueError(f"{caller}: the vocabulary finds no piece in {text!r}.")
+  if min(ids) < 0 or max(ids) >= len(embeddings):
+    raise ValueError(
+      f"{caller}: {text!r} has the ids {ids}, but the embedding table has "
+      f"{len(embeddings)} rows; use the backbone's own vocabulary."
+    )
+  return np.asarray(embeddings)[np.asarray(ids)]
+
+
+def _check_width(rows: np.ndarray, shape: tuple[int, ...], caller: str) -> None:
+  if len(shape) != 2 or rows.shape[-1] != shape[-1]:
+    raise ValueError(
+      f"{caller}: the embedding table has width {rows.shape[-1]}, so the "
+      f"prompt must be [length, {rows.shape[-1]}]; it is {list(shape)}."
+    )

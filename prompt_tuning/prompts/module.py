@@ -1,0 +1,93 @@
+"""Soft prompts as extra rows of the vocabulary.
+
+A soft token is a token id at or above the vocabulary size, called a slot. These
+modules hold the embeddings of the slots; which slots stand where in an input is
+decided by the data (`prompt_tuning.prompts.layout`), so the network needs no
+case for prefixes, suffixes, templates, banks or packed rows.
+"""
+
+import jax
+from flax import linen as nn
+from jax import numpy as jnp
+
+from prompt_tuning.types import Array, Float, Initializer, Int
+
+
+def _look_up(
+    table: Float[Array, "S D"], slots: Int[Array, "*shape"]
+) -> Float[Array, "*shape D"]:
+  # A slot that no prompt owns becomes NaN, which stops training with the batch
+  # named, rather than an unrelated row.
+  return jnp.take(table, slots, axis=0, mode="fill", fill_value=jnp.nan)
+
+
+class Prompt(nn.Module):
+  """One soft prompt: P vectors (Lester et al., 2021, sec. 2).
+
+  Attributes:
+    length: P, in tokens; 0 is the bare model.
+    features: D, the model width.
+    init: Gives the initial value of the [P, D] parameter `embedding`.
+  """
+
+  length: int
+  features: int
+  init: Initializer
+
+  @property
+  def num_slots(self) -> int:
+    """The number of ids that this prompt adds to the vocabulary."""
+    return self.length
+
+  @nn.compact
+  def __call__(self, slots: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
+    """Returns the embeddings of `slots`, which count from 0."""
+    embedding = self.param(
+        "embedding",
+        nn.with_logical_partitioning(self.init, ("prompt", "prompt_embed")),
+        (self.length, self.features),
+        jnp.float32,
+    )
+    return _look_up(embedding, slots)
+
+
+class PromptBank(nn.Module):
+  """N soft prompts of one length; every example names its own.
+
+  Prompt n at position p is slot n * P + p, so a batch may mix prompts freely
+  (Lester et al., 2021, fig. 2).
+
+  Attributes:
+    num_prompts: N.
+    length: P, in tokens, the same for all.
+    features: D, the model width.
+    init: Gives the initial value of one [P, D] prompt; called once a prompt,
+      with a different key each time.
+  """
+
+  num_prompts: int
+  length: int
+  features: int
+  init: Initializer
+
+  @property
+  def num_slots(self) -> int:
+    """The number of ids that this bank adds to the vocabulary."""
+    return self.num_prompts * self.length
+
+  def _init_all(self, rng, shape, dtype):
+    keys = jax.random.split(rng, shape[0])
+    return jnp.stack([self.init(key, shape[1:], dtype) for key in keys])
+
+  @nn.compact
+  def __call__(self, slots: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
+    """Returns the embeddings of `slots`, which count from 0."""
+    embedding = self.param(
+        "embedding",
+        nn.with_logical_partitioning(
+            self._init_all, ("num_prompts", "prompt", "prompt_embed")
+        ),
+        (self.num_prompts, self.length, self.features),
+        jnp.float32,
+    )
+    return _look_up(embedding.reshape(self.num_slots, self.features), slots)

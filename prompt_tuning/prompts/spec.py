@@ -1,0 +1,119 @@
+"""One description of a soft prompt, from which all of its parts are built."""
+
+import dataclasses
+import enum
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prompt_tuning.prompts import layout as layout_lib
+from prompt_tuning.prompts.layout import Layout
+from prompt_tuning.prompts.module import Prompt, PromptBank
+from prompt_tuning.types import Array, Float, Initializer
+
+
+class Position(enum.Enum):
+  """Where the slots stand; a template says it for itself."""
+
+  PREFIX = "prefix"
+  AFTER_BOS = "after_bos"
+  SUFFIX_BEFORE_EOS = "suffix_before_eos"
+  SUFFIX_AFTER_EOS = "suffix_after_eos"
+
+
+_LAYOUTS = {
+  Position.PREFIX: layout_lib.prefix,
+  Position.AFTER_BOS: layout_lib.after_bos,
+  Position.SUFFIX_BEFORE_EOS: layout_lib.suffix_before_eos,
+  Position.SUFFIX_AFTER_EOS: layout_lib.suffix_after_eos,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptSpec:
+  """A soft prompt: how long, where, and from what it starts.
+
+  Attributes:
+    length: P, in tokens.
+    initializer: A function of `prompt_tuning.prompts.initializers` with its own
+      arguments bound; what it asks of the backbone is given by name.
+    position: Where the slots stand.
+    template: Slots between words instead, such as
+      "{soft:10} {inputs} It was {soft:2} ."; its slots must number `length`.
+    num_prompts: N; more than one makes a bank.
+
+  Raises:
+    ValueError: If the position is unknown.
+  """
+
+  length: int
+  initializer: Callable[..., Initializer]
+  position: Position | str = Position.PREFIX
+  template: str | None = None
+  num_prompts: int = 1
+
+  def __post_init__(self):
+    try:
+      object.__setattr__(self, "position", Position(self.position))
+    except ValueError:
+      names = ", ".join(repr(place.value) for place in Position)
+      raise ValueError(
+        f"PromptSpec.position must be one of {names}, got {self.position!r}."
+      ) from None
+
+  @property
+  def initializer_name(self) -> str:
+    """What the card calls the initialiser."""
+    return getattr(self.initializer, "__name__", repr(self.initializer))
+
+  def layout(self, encode: Callable[[str], Sequence[int]]) -> Layout:
+    """Returns where the slots stand.
+
+    Args:
+      encode: Gives the ids of a template's words.
+
+    Raises:
+      ValueError: If a template has another number of slots than `length`.
+    """
+    if self.template is None:
+      return _LAYOUTS[self.position](self.length)
+    layout = layout_lib.template(self.template, encode=encode)
+    if layout.num_slots != self.length:
+      raise ValueError(
+        f"The template {self.template!r} has {layout.num_slots} slots, but "
+        f"PROMPT_LENGTH is {self.length}; make them equal."
+      )
+    return layout
+
+  def module(
+    self,
+    *,
+    embeddings: Float[Array, "V D"],
+    encode: Callable[[str], Sequence[int]],
+    backbone_fingerprint: str | None = None,
+  ) -> Prompt | PromptBank:
+    """Returns the module that embeds the slots.
+
+    Args:
+      embeddings: The backbone's table.
+      encode: Splits text into ids of the table.
+      backbone_fingerprint: Checked against a prompt that is read from a file.
+    """
+    offered: dict[str, Any] = {
+      "embeddings": embeddings,
+      "encode": encode,
+      "backbone_fingerprint": backbone_fingerprint,
+    }
+    asked = inspect.signature(self.initializer).parameters
+    init = self.initializer(
+      **{name: value for name, value in offered.items() if name in asked}
+    )
+    features = embeddings.shape[-1]
+    if self.num_prompts == 1:
+      return Prompt(length=self.length, features=features, init=init)
+    return PromptBank(
+      num_prompts=self.num_prompts,
+      length=self.length,
+      features=features,
+      init=init,
+    )

@@ -1,0 +1,236 @@
+"""Lays arrays out over devices: mesh, axis rules, shardings.
+
+Distribution is JAX's own: parameters and batches are placed with a
+`NamedSharding` and the compiler does the rest. A rule table says which logical
+axis of an array is cut along which axis of the mesh; soft prompts are on every
+device.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from prompt_tuning.train import partition
+from prompt_tuning.types import Params
+
+DATA, MODEL = "data", "model"
+
+AxisRules = Sequence[tuple[str, str | None]]
+"""Pairs of a logical axis and the mesh axis it is cut along, or None."""
+
+DEFAULT_RULES: AxisRules = (
+  ("batch", DATA),
+  ("vocab", MODEL),
+  ("heads", MODEL),
+  ("joined_kv", MODEL),
+  ("mlp", MODEL),
+  ("embed", None),
+  ("kv", None),
+  ("length", None),
+  ("relpos_buckets", None),
+  ("num_prompts", None),
+  ("prompt", None),
+  ("prompt_embed", None),
+)
+
+
+def make_mesh(
+  data: int = -1,
+  model: int = 1,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """Returns a mesh of `data` x `model` devices.
+
+  Args:
+    data: Ways to cut the batch; -1 for as many as there are devices left.
+    model: Ways to cut the wide axes of the parameters.
+    devices: All devices of all processes by default.
+
+  Raises:
+    ValueError: If the product is not the number of devices.
+  """
+  count = len(jax.devices() if devices is None else devices)
+  if model < 1 or (data < 1 and data != -1):
+    raise ValueError(
+      "A mesh axis must be a positive number (data may be -1, for the rest), "
+      f"got data={data}, model={model}."
+    )
+  if data == -1:
+    data = count // model
+  if data * model != count or data == 0:
+    raise ValueError(
+      f"The mesh data={data} x model={model} does not use the {count} devices; "
+      f"choose a model axis that divides {count} and data=-1."
+    )
+  # On explicit axes, which are JAX's default, linen's constraints fail.
+  return jax.make_mesh(
+    (data, model),
+    (DATA, MODEL),
+    axis_types=(AxisType.Auto, AxisType.Auto),
+    devices=devices,
+  )
+
+
+def param_shardings(
+  shapes: Params,
+  axes: Params,
+  *,
+  mesh: Mesh,
+  rules: AxisRules = DEFAULT_RULES,
+) -> Params:
+  """Returns a `NamedSharding` for every parameter.
+
+  Args:
+    shapes: Parameters, or only their shapes.
+    axes: The tree of logical axis names, as `model.t5.logical_axes` returns it;
+      it may hold more parameters than `shapes`.
+    mesh: Where the parameters are to live.
+    rules: Mesh axis of each logical axis. Where two axes of one parameter ask
+      for the same mesh axis, the first gets it.
+
+  Raises:
+    ValueError: If a logical axis has no rule, or the size of an axis does not
+      divide by the mesh axis it is cut along; the parameter is named.
+  """
+  names = traverse_util.flatten_dict(axes, sep="/")
+  flat = traverse_util.flatten_dict(shapes, sep="/")
+  table = dict(rules)
+  specs = {
+    path: NamedSharding(
+      mesh, _spec(path, leaf.shape, names[path], table=table, mesh=mesh)
+    )
+    for path, leaf in flat.items()
+  }
+  return traverse_util.unflatten_dict(specs, sep="/")
+
+
+def state_shardings(state: Any, trainable: Params, *, mesh: Mesh) -> Any:
+  """Returns shardings of a train state that follow those of its parameters.
+
+  A leaf whose path ends in a parameter's path belongs to that parameter: it is
+  cut like the parameter where it has its shape, and along the axes that are
+  left where a factored moment lacks one. Every other leaf is on all devices.
+
+  Args:
+    state: The train state, or only its shapes.
+    trainable: Trainable parameters' shardings, as `param_shardings` returns.
+    mesh: Where leaves that belong to no parameter live.
+  """
+  by_path = traverse_util.flatten_dict(trainable, sep="/")
+  shapes = _param_shapes(state, by_path)
+
+  def sharding(path, leaf):
+    owner = _owner(partition.path_name(path), by_path)
+    if owner is None:
+      return replicated(mesh)
+    spec = _inherited(leaf.shape, shapes[owner], by_path[owner].spec)
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+  return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of an array that is whole on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+  """Raises a ValueError unless the batch divides over the mesh."""
+  ways = mesh.shape[DATA]
+  if batch_size % ways:
+    below = batch_size - batch_size % ways
+    near = " or ".join(str(n) for n in (below, below + ways) if n)
+    raise ValueError(
+      f"A batch of {batch_size} examples does not divide over the {ways} "
+      f"devices of the mesh's data axis (mesh: {describe(mesh)}). Use a batch "
+      f"size of {near}, or another mesh."
+    )
+
+
+def shard_batch(
+  batch: Mapping[str, np.ndarray], mesh: Mesh
+) -> dict[str, jax.Array]:
+  """Returns the global batch, cut over the mesh's data axis.
+
+  Args:
+    batch: Features of the examples that this process has read: the whole batch
+      with one process, its own part with several.
+    mesh: Where the batch is to live.
+
+  Raises:
+    ValueError: If the batch does not divide over the mesh.
+  """
+  rows = {len(value) for value in batch.values()}
+  if len(rows) != 1:
+    shapes = {name: np.shape(value) for name, value in batch.items()}
+    raise ValueError(f"The features of a batch differ in length: {shapes}.")
+  check_batch_size(rows.pop() * jax.process_count(), mesh)
+  sharding = NamedSharding(mesh, PartitionSpec(DATA))
+  return {
+    name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
+    for name, value in batch.items()
+  }
+
+
+def describe(mesh: Mesh) -> str:
+  """Returns the mesh in words, such as `data=4 x model=2`."""
+  return " x ".join(f"{name}={size}" for name, size in mesh.shape.items())
+
+
+def _spec(path, shape, names, *, table, mesh):
+  if len(names) != len(shape):
+    raise ValueError(
+      f"Parameter {path!r} has the shape {tuple(shape)} and the logical axes "
+      f"{names}; there must be one name for every axis."
+    )
+  spec: list[str | None] = []
+  for name, size in zip(names, shape, strict=True):
+    if name is not None and name not in table:
+      raise ValueError(
+        f"Parameter {path!r} has the logical axis {name!r}, for which there is "
+        f"no rule; known are {', '.join(table)}. Add a rule."
+      )
+    axis = table.get(name)
+    if axis in spec:
+      axis = None
+    if axis is not None and size % mesh.shape[axis]:
+      raise ValueError(
+        f"Parameter {path!r} {tuple(shape)}: its axis {name!r} of size {size} "
+        f"does not divide by the {mesh.shape[axis]} devices of the mesh axis "
+        f"{axis!r} (mesh: {describe(mesh)}). Use a smaller {axis} axis, or the "
+        f"rule ({name!r}, None)."
+      )
+    spec.append(axis)
+  return PartitionSpec(*spec)
+
+
+def _owner(name: str, paths: Mapping[str, Any]) -> str | None:
+  parts = name.split("/")
+  for start in range(len(parts)):
+    if "/".join(parts[start:]) in paths:
+      return "/".join(parts[start:])
+  return None
+
+
+def _param_shapes(state, paths):
+  """Shapes of the parameters themselves: their largest leaf in the state."""
+  shapes: dict[str, tuple[int, ...]] = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    owner = _owner(partition.path_name(path), paths)
+    if owner is not None and len(leaf.shape) >= len(shapes.get(owner, ())):
+      shapes[owner] = leaf.shape
+  return shapes
+
+
+def _inherited(shape, param_shape, spec):
+  full = tuple(spec) + (None,) * (len(param_shape) - len(spec))
+  if shape == param_shape:
+    return full
+  for gone in range(len(param_shape)):
+    if shape == param_shape[:gone] + param_shape[gone + 1 :]:
+      return full[:gone] + full[gone + 1 :]
+  return ()

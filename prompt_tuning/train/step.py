@@ -1,0 +1,207 @@
+"""One training step: gradients for the trainable part alone.
+
+The same step pre-trains, LM-adapts, tunes a model or tunes a prompt; they differ
+by which parameters are in `trainable`.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from flax import struct
+from jax import numpy as jnp
+
+from prompt_tuning.model.t5 import T5
+from prompt_tuning.train.losses import LossSums, loss_sums
+from prompt_tuning.train.optimizers import Optimizer
+from prompt_tuning.train.partition import merge
+from prompt_tuning.types import Array, Batch, Params
+
+Metrics = dict[str, Array]
+TrainStep = Callable[
+    ["TrainState", Params, Batch, jax.Array], tuple["TrainState", Metrics]
+]
+
+
+class LossNormalization(enum.Enum):
+  """What the sum of the token losses is divided by before differentiating.
+
+  SUM is the reference's; Adafactor does not feel the scale, others do. TOKENS
+  divides by the number of target tokens in the batch.
+  """
+
+  SUM = "sum"
+  TOKENS = "tokens"
+
+
+@struct.dataclass
+class TrainState:
+  """What changes in training; the frozen part is passed beside it.
+
+  Attributes:
+    step: Number of steps taken in this run, int32.
+    trainable: The parameters that are tuned, a nested dictionary.
+    opt_state: The optimizer's state of `trainable`.
+  """
+
+  step: Array
+  trainable: Params
+  opt_state: Any
+
+
+def init_state(trainable: Params, optimizer: Optimizer) -> TrainState:
+  """Returns the state before the first step."""
+  return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      trainable=trainable,
+      opt_state=optimizer.init(trainable),
+  )
+
+
+def batch_loss(
+    model: T5,
+    params: Params,
+    batch: Batch,
+    *,
+    z_loss: float = 0.0,
+    dropout_rng: jax.Array | None = None,
+) -> LossSums:
+  """Returns the summed loss of a batch; drops only if given a key."""
+  optional = (
+      "encoder_segment_ids",
+      "encoder_positions",
+      "decoder_segment_ids",
+      "decoder_positions",
+  )
+  logits = model.apply(
+      {"params": params},
+      batch["encoder_input_tokens"],
+      batch["decoder_input_tokens"],
+      **{name: batch[name] for name in optional if name in batch},
+      deterministic=dropout_rng is None,
+      rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+  )
+  return loss_sums(
+      logits,
+      batch["decoder_target_tokens"],
+      batch["decoder_loss_weights"],
+      z_loss=z_loss,
+  )
+
+
+def make_train_step(
+    model: T5,
+    optimizer: Optimizer,
+    *,
+    z_loss: float = 1e-4,
+    loss_normalization: LossNormalization = LossNormalization.SUM,
+    num_microbatches: int = 1,
+) -> TrainStep:
+  """Returns a function that takes one step; jit it with the state donated.
+
+  Args:
+    model: Its dropout rate decides whether the step drops.
+    optimizer: Updates the trainable part.
+    z_loss: Coefficient of the z-loss.
+    loss_normalization: What the summed loss is divided by.
+    num_microbatches: The batch is run in this many parts, whose gradients are
+      summed: the same step up to rounding (and dropout), with the activations
+      of one part in memory.
+
+  Returns:
+    `(state, frozen, batch, rng) -> (state, metrics)`. `rng` is the run's key,
+    the same at every step. Metrics are scalars on the device: loss (per target
+    token, nats, z-loss included), loss_sum, z_loss (per token), accuracy (a
+    fraction of target tokens), num_tokens, grad_norm, update_norm, param_norm
+    (of the trainable part) and learning_rate.
+
+  Raises:
+    ValueError: If `num_microbatches` is below 1.
+  """
+  if num_microbatches < 1:
+    raise ValueError(
+        f"num_microbatches must be at least 1, got {num_microbatches}."
+    )
+  drops = model.config.dropout_rate > 0.0
+
+  def objective(trainable, frozen, batch, rng, scale):
+    sums = batch_loss(
+        model,
+        merge(trainable, frozen),
+        batch,
+        z_loss=z_loss,
+        dropout_rng=rng if drops else None,
+    )
+    return sums.loss * scale, sums
+
+  grad = jax.grad(objective, has_aux=True)
+
+  def train_step(state, frozen, batch, rng):
+    rng = jax.random.fold_in(rng, state.step)
+    scale = jnp.float32(1.0)
+    if loss_normalization is LossNormalization.TOKENS:
+      scale = 1.0 / jnp.maximum(jnp.sum(batch["decoder_loss_weights"]), 1.0)
+    if num_microbatches == 1:
+      gradients, sums = grad(state.trainable, frozen, batch, rng, scale)
+    else:
+      gradients, sums = _accumulate(
+          lambda part, part_rng: grad(
+              state.trainable, frozen, part, part_rng, scale
+          ),
+          batch,
+          rng,
+          num_microbatches,
+      )
+    updates, opt_state = optimizer.update(
+        gradients, state.opt_state, state.trainable
+    )
+    trainable = optax.apply_updates(state.trainable, updates)
+    num_tokens = jnp.maximum(sums.num_tokens, 1.0)
+    metrics = {
+        "loss": sums.loss / num_tokens,
+        "loss_sum": sums.loss,
+        "z_loss": sums.z_loss / num_tokens,
+        "accuracy": sums.num_correct / num_tokens,
+        "num_tokens": sums.num_tokens,
+        "grad_norm": optax.tree.norm(gradients),
+        "update_norm": optax.tree.norm(updates),
+        "param_norm": optax.tree.norm(trainable),
+        "learning_rate": jnp.asarray(
+            optimizer.learning_rate(state.step), jnp.float32
+        ),
+    }
+    state = TrainState(
+        step=state.step + 1, trainable=trainable, opt_state=opt_state
+    )
+    return state, metrics
+
+  return train_step
+
+
+def _accumulate(function, batch, rng, num_parts):
+  """Sums `function` over parts of the batch, one part at a time."""
+  size = next(iter(batch.values())).shape[0]
+  if size % num_parts:
+    raise ValueError(
+        f"A batch of {size} examples cannot be cut into num_microbatches="
+        f"{num_parts} equal parts; choose a divisor of {size}."
+    )
+  parts = jax.tree.map(
+      # Part i takes every num_parts-th example, so that each device of a
+      # sharded batch keeps its own examples.
+      lambda x: jnp.swapaxes(
+          x.reshape(size // num_parts, num_parts, *x.shape[1:]), 0, 1
+      ),
+      batch,
+  )
+  rngs = jax.random.split(rng, num_parts)
+
+  def body(total, part):
+    return jax.tree.map(jnp.add, total, function(*part)), None
+
+  shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts), rng)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  total, _ = jax.lax.scan(body, zeros, (parts, rngs))
+  return total

@@ -1,0 +1,5 @@
+"""Everything is declared in pyproject.toml, dependencies included."""
+
+import setuptools
+
+setuptools.setup()

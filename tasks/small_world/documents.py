@@ -1,0 +1,135 @@
+"""The corpus: an endless stream of short documents.
+
+Every skill is written in three forms: after an instruction that names the
+question, with truthful sequels, and "answer first", where a label announces the
+text that comes *after* it. The last form matters for the experiments. It makes
+the label after a bare text say nothing about that text, so a frozen model has
+no reason to answer a bare text with its label; the ability shows only when an
+instruction, or a tuned soft prompt in its place, asks for it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from prompt_tuning.tasks.small_world import (
+  articles,
+  paraphrases,
+  quizzes,
+  reviews,
+  stories,
+)
+from prompt_tuning.tasks.small_world.draw import TRAIN, Draw
+from prompt_tuning.tasks.small_world.instance import Instance
+
+
+@dataclasses.dataclass(frozen=True)
+class Skill:
+  """One ability: how to draw its texts, and how to ask for its labels.
+
+  Attributes:
+    draw: writes one instance.
+    labels: every label that it can have.
+    instructions: sentences that ask for the label of the text that follows.
+  """
+
+  draw: Callable[[Draw], Instance]
+  labels: tuple[str, ...]
+  instructions: tuple[str, ...]
+
+
+SKILLS = {
+  "sentiment": Skill(reviews.review, reviews.LABELS, reviews.INSTRUCTIONS),
+  "entailment": Skill(stories.story, stories.LABELS, stories.INSTRUCTIONS),
+  "paraphrase": Skill(
+    paraphrases.pair, paraphrases.LABELS, paraphrases.INSTRUCTIONS
+  ),
+  "topic": Skill(articles.article, articles.LABELS, articles.INSTRUCTIONS),
+  "choice": Skill(quizzes.quiz, quizzes.LABELS, quizzes.INSTRUCTIONS),
+}
+
+# How often each skill is drawn; topic is learnt from few texts.
+_SKILL_WEIGHTS = {
+  "sentiment": 0.22,
+  "entailment": 0.30,
+  "paraphrase": 0.24,
+  "topic": 0.06,
+  "choice": 0.18,
+}
+_PLAIN = (stories.interview, paraphrases.restatement, quizzes.entry)
+_PLAIN_SHARE = 0.2
+_INSTRUCTED_SHARE = 0.55
+_ANSWER_FIRST_SHARE = 0.15
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+  """A document as the passages it is made of.
+
+  Attributes:
+    passages: texts that a reader would take as units; a prefix language model
+      is asked to continue at the borders between them.
+  """
+
+  passages: tuple[str, ...]
+
+  @property
+  def text(self) -> str:
+    """The whole document."""
+    return " ".join(self.passages)
+
+
+def _instructed(draw: Draw, skill: Skill) -> tuple[str, ...]:
+  instance = skill.draw(draw)
+  asked = f"{draw.one(skill.instructions)} {instance.text}"
+  return (asked, f"{instance.label} .")
+
+
+def _continued(draw: Draw, skill: Skill) -> tuple[str, ...]:
+  instance = skill.draw(draw)
+  count = min(2, len(set(instance.sequels)))
+  sequels = draw.some(tuple(dict.fromkeys(instance.sequels)), count)
+  return (instance.text, *sequels)
+
+
+def _answer_first(draw: Draw, skill: Skill) -> tuple[str, ...]:
+  """Two texts, each announced by its label; the first label may be lost."""
+  first, second = skill.draw(draw), skill.draw(draw)
+  passages = (first.text, f"{second.label} . {second.text}")
+  return passages if draw.chance(0.7) else (f"{first.label} .", *passages)
+
+
+def _document(draw: Draw) -> Document:
+  if draw.chance(_PLAIN_SHARE):
+    plain = _PLAIN[int(draw.rng.random() * len(_PLAIN))]
+    return Document((plain(draw),))
+  (name,) = draw.rng.choices(
+    tuple(_SKILL_WEIGHTS), weights=tuple(_SKILL_WEIGHTS.values())
+  )
+  skill = SKILLS[name]
+  form = draw.rng.random()
+  if form < _INSTRUCTED_SHARE:
+    return Document(_instructed(draw, skill))
+  if form < _INSTRUCTED_SHARE + _ANSWER_FIRST_SHARE:
+    return Document(_answer_first(draw, skill))
+  return Document(_continued(draw, skill))
+
+
+def drafts(seed: int, split: str = TRAIN) -> Iterator[Document]:
+  """Yields documents for ever, the same ones for the same seed and split.
+
+  Args:
+    seed: names the stream.
+    split: "train" holds no held-out combination; "validation" may.
+
+  Raises:
+    ValueError: for another split.
+  """
+  draw = Draw(f"corpus/{seed}", split)
+  while True:
+    yield _document(draw)
+
+
+def documents(seed: int, split: str = TRAIN) -> Iterator[str]:
+  """Yields the text of `drafts`: one document of one to six sentences each."""
+  for draft in drafts(seed, split):
+    yield draft.text

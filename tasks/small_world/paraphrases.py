@@ -1,0 +1,109 @@
+"""Pairs of sentences that say the same thing, or nearly the same words."""
+
+from prompt_tuning.tasks.small_world import lexicon
+from prompt_tuning.tasks.small_world.draw import Draw
+from prompt_tuning.tasks.small_world.instance import Instance
+
+LABELS = ("same", "different")
+INSTRUCTIONS = (
+  "do the two sentences mean the same or something different ?",
+  "compare the sentences , same or different :",
+  "same meaning or different meaning ?",
+)
+
+_SWAPS = {"{a}": "{b}", "{b}": "{a}"}
+
+
+def _deed(draw: Draw) -> tuple[str, ...]:
+  """Ways to say that one actor did something to another."""
+  verb = draw.one(tuple(lexicon.TRANSITIVE))
+  synonym = lexicon.TRANSITIVE[verb]
+  done = lexicon.PARTICIPLES.get(verb, verb)
+  return (
+    f"the {{a}} {verb} the {{b}}",
+    f"the {{a}} {synonym} the {{b}}",
+    f"the {{b}} was {done} by the {{a}}",
+    f"the {{b}} was {synonym} by the {{a}}",
+    f"it was the {{a}} that {verb} the {{b}}",
+  )
+
+
+def _comparison(draw: Draw) -> tuple[str, ...]:
+  more = draw.one(tuple(lexicon.COMPARATIVES))
+  less = lexicon.COMPARATIVES[more]
+  return (
+    f"the {{a}} is {more} than the {{b}}",
+    f"the {{b}} is {less} than the {{a}}",
+    f"the {{a}} looks {more} than the {{b}}",
+    f"the {{b}} is not so much {more} as the {{a}}",
+  )
+
+
+def _gift(draw: Draw) -> tuple[str, ...]:
+  thing = draw.one(lexicon.OBJECTS)
+  return (
+    f"the {{a}} gave the {thing} to the {{b}}",
+    f"the {{b}} got the {thing} from the {{a}}",
+    f"the {{a}} handed the {{b}} the {thing}",
+    f"the {{b}} received the {thing} from the {{a}}",
+  )
+
+
+def _actors(draw: Draw) -> tuple[str, str]:
+  first = draw.one(lexicon.ACTORS)
+  others = [actor for actor in lexicon.ACTORS if actor != first]
+  return first, draw.beside(first, others)
+
+
+def _swapped(form: str) -> str:
+  return form.replace("{a}", "{x}").replace("{b}", "{a}").replace("{x}", "{b}")
+
+
+def _pair(draw: Draw, same: bool) -> tuple[str, str]:
+  """Two sentences; the different ones swap the roles of the same words."""
+  forms = draw.one((_deed, _comparison, _gift))(draw)
+  first, second = draw.some(forms, 2)
+  if not same:
+    second = _swapped(second)
+  one, other = _actors(draw)
+  if draw.chance(0.5):
+    first, second = _swapped(first), _swapped(second)
+  return first.format(a=one, b=other), second.format(a=one, b=other)
+
+
+def _habits(draw: Draw, same: bool) -> tuple[str, str]:
+  """Word order: a time and a place may stand in front or behind."""
+  name = draw.one(lexicon.NAMES)
+  place = draw.beside(name, lexicon.PLACES)
+  time, late = draw.some(lexicon.TIMES, 2)
+  habit, rare = draw.some(lexicon.HABITS, 2)
+  forms = (
+    "{time} , {name} {habit} in the {place}",
+    "{name} {habit} in the {place} {time}",
+    "in the {place} , {name} {habit} {time}",
+  )
+  first, second = draw.some(forms, 2)
+  facts = {"name": name, "place": place, "time": time, "habit": habit}
+  changed = dict(facts)
+  if not same:
+    changed |= {"time": late} if draw.chance(0.5) else {"habit": rare}
+  return first.format(**facts), second.format(**changed)
+
+
+def pair(draw: Draw) -> Instance:
+  """Writes two sentences that say the same or not, with equal chance."""
+  same = draw.chance(0.5)
+  make = _habits if draw.chance(0.3) else _pair
+  first, second = make(draw, same)
+  verdict = (
+    "so they say the same thing ." if same else "so they tell other things ."
+  )
+  text = f"first : {first} . second : {second} ."
+  return Instance(text, LABELS[0] if same else LABELS[1], (verdict,))
+
+
+def restatement(draw: Draw) -> str:
+  """Writes a sentence and the same thing in other words."""
+  make = _habits if draw.chance(0.3) else _pair
+  first, second = make(draw, True)
+  return f"{first} . in other words , {second} ."

@@ -1,0 +1,50 @@
+"""Facts about things, and quizzes with four lettered options."""
+
+from prompt_tuning.tasks.small_world import lexicon
+from prompt_tuning.tasks.small_world.draw import Draw
+from prompt_tuning.tasks.small_world.instance import Instance
+
+LABELS = ("A", "B", "C", "D")
+INSTRUCTIONS = (
+  "choose A , B , C or D .",
+  "give the letter of the answer :",
+  "solve this quiz with a letter .",
+)
+
+
+def quiz(draw: Draw) -> Instance:
+  """Writes a question with four options, each equally often the right one."""
+  kinds = draw.some(tuple(lexicon.KINDS), len(LABELS))
+  place = int(draw.rng.random() * len(LABELS))
+  members, properties = lexicon.KINDS[kinds[place]]
+  asked = draw.one(properties)
+  options = [draw.one(lexicon.KINDS[kind][0]) for kind in kinds]
+  options[place] = draw.beside(asked, members)
+  right, letter = options[place], LABELS[place]
+  listed = " ".join(
+    f"{letter} {option}" for letter, option in zip(LABELS, options, strict=True)
+  )
+  wrong = draw.one([option for option in options if option != right])
+  sequels = (
+    f"the answer is {letter} .",
+    f"the right one is the {right} .",
+    f"the answer is {letter} , the {right} .",
+    f"is it the {right} ? yes .",
+    f"is it the {wrong} ? no .",
+  )
+  return Instance(f"which one {asked} ? {listed} .", letter, sequels)
+
+
+def entry(draw: Draw) -> str:
+  """Writes an encyclopedia entry: one thing and what is true of it."""
+  members, properties = lexicon.KINDS[draw.one(tuple(lexicon.KINDS))]
+  thing = draw.one(members)
+  known = [each for each in properties if draw.permits(thing, each)]
+  draw.rng.shuffle(known)
+  facts = " ".join(
+    f"{'it' if index else f'a {thing}'} {each} ."
+    for index, each in enumerate(known)
+  )
+  others = [each for each in members if each != thing]
+  fellow = draw.one(others)
+  return f"{facts} a {thing} and a {fellow} are alike .".strip()

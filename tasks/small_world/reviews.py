@@ -1,0 +1,96 @@
+"""Reviews, whose sentiment is composed: negation, contrast, expectation."""
+
+from prompt_tuning.tasks.small_world import lexicon
+from prompt_tuning.tasks.small_world.draw import Draw
+from prompt_tuning.tasks.small_world.instance import Instance
+
+LABELS = ("positive", "negative")
+INSTRUCTIONS = (
+  "is this review positive or negative ?",
+  "say how the writer feels , positive or negative .",
+  "sentiment of the review :",
+)
+
+_OPENINGS = {
+  "film": "we saw this film .",
+  "book": "i read this book .",
+  "restaurant": "we ate at this restaurant .",
+  "hotel": "we stayed at this hotel .",
+  "phone": "i bought this phone .",
+  "game": "i tried this game .",
+}
+_CONTRASTS = (
+  "although {minor} , {major} .",
+  "{minor} , but {major} .",
+  "{major} , even though {minor} .",
+  "{minor} ; still , {major} .",
+)
+
+
+def _adjective(draw: Draw, part: str, good: bool) -> str:
+  words = lexicon.POSITIVE if good else lexicon.NEGATIVE
+  return draw.beside(part, words)
+
+
+def _said_of(draw: Draw, part: str, good: bool) -> str:
+  """A predicate with the wanted sense: "very good" or "not bad" alike."""
+  if draw.chance(0.4):
+    negation = draw.one(lexicon.NEGATIONS)
+    return f"{negation} {_adjective(draw, part, not good)}"
+  adjective = _adjective(draw, part, good)
+  if draw.chance(0.3):
+    return f"{draw.one(lexicon.INTENSIFIERS)} {adjective}"
+  return adjective
+
+
+def _clause(draw: Draw, part: str, good: bool) -> str:
+  if draw.chance(0.75):
+    return f"the {part} was {_said_of(draw, part, good)}"
+  if draw.chance(0.5):
+    verbs = lexicon.POSITIVE_VERBS if good else lexicon.NEGATIVE_VERBS
+    return f"we {draw.beside(part, verbs)} the {part}"
+  verbs = lexicon.NEGATIVE_VERBS if good else lexicon.POSITIVE_VERBS
+  return f"we did not {draw.beside(part, verbs)} the {part}"
+
+
+def _verdict(draw: Draw, parts: list[str], good: bool) -> str:
+  """One or two sentences whose overall sense is `good`."""
+  first, second = parts
+  kind = draw.rng.random()
+  if kind < 0.35:
+    return f"{_clause(draw, first, good)} ."
+  if kind < 0.5:
+    both = f"{_clause(draw, first, good)} and {_clause(draw, second, good)}"
+    return f"{both} ."
+  if kind < 0.65:
+    feared = _adjective(draw, first, not good)
+    found = _said_of(draw, first, good)
+    return f"i expected the {first} to be {feared} , but it was {found} ."
+  if kind < 0.75:
+    rumour = _said_of(draw, first, not good)
+    return f"people say the {first} is {rumour} , but they are wrong ."
+  return draw.one(_CONTRASTS).format(
+    minor=_clause(draw, second, not good), major=_clause(draw, first, good)
+  )
+
+
+def review(draw: Draw) -> Instance:
+  """Writes a review that is positive or negative with equal chance.
+
+  A review names opposite adjectives so often (negated, conceded, expected)
+  that its words alone tell little about its label.
+  """
+  good = draw.chance(0.5)
+  item = draw.one(tuple(lexicon.REVIEWED))
+  parts = draw.some(lexicon.REVIEWED[item], 2)
+  body = _verdict(draw, parts, good)
+  text = f"{_OPENINGS[item]} {body}" if draw.chance(0.5) else body
+  sequels = (
+    f"would you recommend the {item} ? {'yes' if good else 'no'} .",
+    f"verdict : a {'good' if good else 'bad'} {item} .",
+    f"the writer {'liked' if good else 'did not like'} the {item} .",
+    f"did the {parts[0]} please the writer ? {'yes' if good else 'no'} .",
+    f"stars : {draw.one(('five', 'four') if good else ('one', 'two'))} .",
+    f"so this review is {LABELS[0] if good else LABELS[1]} .",
+  )
+  return Instance(text, LABELS[0] if good else LABELS[1], sequels)

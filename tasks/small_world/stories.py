@@ -1,0 +1,172 @@
+"""Stories about who is where and has what, with questions and claims."""
+
+import dataclasses
+
+from prompt_tuning.tasks.small_world import lexicon
+from prompt_tuning.tasks.small_world.draw import Draw
+from prompt_tuning.tasks.small_world.instance import Instance
+
+LABELS = ("yes", "no", "maybe")
+INSTRUCTIONS = (
+  "is the claim true , yes , no or maybe ?",
+  "does the claim follow from the story ?",
+  "judge the claim :",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Relation:
+  """A property of a person that has one value at a time."""
+
+  values: tuple[str, ...]
+  statements: tuple[str, ...]
+  question: str
+  answer: str
+
+
+_RELATIONS = {
+  "place": _Relation(
+    lexicon.PLACES,
+    ("{who} is in the {value}", "{who} went to the {value}",
+     "you can find {who} in the {value}"),
+    "where is {who} ?", "in the {value} .",
+  ),
+  "job": _Relation(
+    lexicon.JOBS,
+    ("{who} is a {value}", "{who} works as a {value}",
+     "the job of {who} is {value}"),
+    "what does {who} work as ?", "a {value} .",
+  ),
+  "food": _Relation(
+    lexicon.FOODS,
+    ("{who} likes {value}", "{who} eats {value}",
+     "the favourite food of {who} is {value}"),
+    "what does {who} eat ?", "{value} .",
+  ),
+  "coat": _Relation(
+    lexicon.COLOURS,
+    ("{who} wears a {value} coat", "the coat of {who} is {value}",
+     "{who} put on a {value} coat"),
+    "which colour is the coat of {who} ?", "{value} .",
+  ),
+  "pet": _Relation(
+    lexicon.PETS,
+    ("{who} has a {value}", "{who} owns a {value}",
+     "the pet of {who} is a {value}"),
+    "which pet does {who} have ?", "a {value} .",
+  ),
+  "town": _Relation(
+    lexicon.TOWNS,
+    ("{who} lives in {value}", "{who} comes from {value}",
+     "the home of {who} is in {value}"),
+    "where does {who} live ?", "in {value} .",
+  ),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fact:
+  who: str
+  relation: str
+  value: str
+
+  def say(self, draw: Draw) -> str:
+    template = draw.one(_RELATIONS[self.relation].statements)
+    return template.format(who=self.who, value=self.value)
+
+  def ask(self) -> str:
+    relation = _RELATIONS[self.relation]
+    question = relation.question.format(who=self.who)
+    return f"{question} {relation.answer.format(value=self.value)}"
+
+
+def _premise(draw: Draw) -> list[_Fact]:
+  """Three facts: two people share a relation, the first has one more.
+
+  The shared relation makes every value of the story a plausible wrong answer.
+  """
+  first, second = draw.some(lexicon.NAMES, 2)
+  shared, extra = draw.some(tuple(_RELATIONS), 2)
+  owners = ((first, shared), (second, shared), (first, extra))
+  facts = [
+    _Fact(who, relation, draw.beside(who, _RELATIONS[relation].values))
+    for who, relation in owners
+  ]
+  draw.rng.shuffle(facts)
+  return facts
+
+
+def _false_claim(draw: Draw, facts: list[_Fact], fact: _Fact) -> _Fact | None:
+  """The fact with the value of another person, or with a foreign one.
+
+  None where the value of the other person would make a held-out combination.
+  """
+  rivals = [
+    other.value
+    for other in facts
+    if other.relation == fact.relation
+    and other.value != fact.value
+  ]
+  if rivals and draw.chance(0.5):
+    if draw.permits(fact.who, rivals[0]):
+      return dataclasses.replace(fact, value=rivals[0])
+    return None
+  values = _RELATIONS[fact.relation].values
+  others = [value for value in values if value != fact.value]
+  return dataclasses.replace(fact, value=draw.beside(fact.who, others))
+
+
+def _open_claim(draw: Draw, facts: list[_Fact]) -> _Fact:
+  """A claim about a person of the story that it leaves open."""
+  who = draw.one([fact.who for fact in facts])
+  told = {fact.relation for fact in facts if fact.who == who}
+  untold = [name for name in _RELATIONS if name not in told]
+  known = [fact.relation for fact in facts if fact.relation in untold]
+  # Half of the open claims ask for a relation told of the other person alone.
+  relation = known[0] if known and draw.chance(0.5) else draw.one(untold)
+  value = draw.beside(who, _RELATIONS[relation].values)
+  return _Fact(who, relation, value)
+
+
+def story(draw: Draw) -> Instance:
+  """Writes a story with a claim: it follows, contradicts it, or stays open."""
+  facts = _premise(draw)
+  label = draw.one(LABELS)
+  fact = draw.one(facts)
+  claim = None
+  if label == "yes":
+    claim = fact
+  while claim is None:
+    if label == "no":
+      claim = _false_claim(draw, facts, fact)
+    else:
+      claim = _open_claim(draw, facts)
+  told = " ".join(f"{each.say(draw)} ." for each in facts)
+  verdict = {
+    "yes": "so the claim is true .",
+    "no": "so the claim is false .",
+    "maybe": "so we cannot know .",
+  }[label]
+  asked = draw.some(facts, 2)
+  sequels = (verdict, verdict, *(each.ask() for each in asked))
+  text = f"{told} claim : {claim.say(draw)} ."
+  return Instance(text, label, sequels)
+
+
+def interview(draw: Draw) -> str:
+  """Writes a story followed by questions and answers about it."""
+  facts = _premise(draw)
+  told = [f"{fact.say(draw)} ." for fact in facts]
+  asked = []
+  for fact in draw.some(facts, 3):
+    kind = draw.rng.random()
+    other = _false_claim(draw, facts, fact)
+    if kind < 0.4:
+      asked.append(fact.ask())
+    elif kind < 0.6 and other is not None:
+      asked.append(f"true or false ? {other.say(draw)} . false .")
+    elif kind < 0.8:
+      asked.append(f"true or false ? {fact.say(draw)} . true .")
+    else:
+      asked.append(f"in other words , {fact.say(draw)} .")
+  return " ".join([*told, *asked])

@@ -1,0 +1,81 @@
+"""Trains the sentencepiece vocabulary of the embedded model.
+
+  python -m prompt_tuning.tasks.small_world.vocabulary --output NEW.model
+
+The corpus knows so few words that nearly each becomes one piece.
+"""
+
+import argparse
+import io
+import itertools
+import pathlib
+from collections.abc import Iterator
+
+from prompt_tuning.tasks.small_world.documents import documents
+
+# With 100 extra ids the model's vocabulary is 768, a multiple of 128.
+NUM_PIECES = 668
+_NUM_DOCUMENTS = 40_000
+
+
+def _lines(seed: int, num_documents: int) -> Iterator[str]:
+  """Documents, each also with a comma after every word.
+
+  The trainer takes for a candidate piece only what occurs in two different
+  words, so that a word which never varies would not become a piece of its own.
+  """
+  for document in itertools.islice(documents(seed), num_documents):
+    yield document
+    yield document.replace(" ", ", ")
+
+
+def train_vocabulary(
+  *,
+  seed: int = 0,
+  num_pieces: int = NUM_PIECES,
+  num_documents: int = _NUM_DOCUMENTS,
+) -> bytes:
+  """Trains a unigram sentencepiece model on documents of the training split.
+
+  Ids are those of T5: pad 0, eos 1, unk 2, no bos.
+
+  Args:
+    seed: names the stream of documents.
+    num_pieces: vocabulary size, without T5's extra ids.
+    num_documents: how many documents to count pieces in.
+
+  Returns:
+    The serialised sentencepiece model.
+  """
+  import sentencepiece
+
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=_lines(seed, num_documents),
+    model_writer=model,
+    model_type="unigram",
+    vocab_size=num_pieces,
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+    byte_fallback=False,
+    character_coverage=1.0,
+    # One thread: the order of summation, thus the file, stays the same.
+    num_threads=1,
+    minloglevel=2,
+  )
+  return model.getvalue()
+
+
+def main() -> None:
+  """Writes the model to the path given by --output."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--output", type=pathlib.Path, required=True)
+  parser.add_argument("--seed", type=int, default=0)
+  arguments = parser.parse_args()
+  arguments.output.write_bytes(train_vocabulary(seed=arguments.seed))
+
+
+if __name__ == "__main__":
+  main()
