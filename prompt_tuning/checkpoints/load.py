@@ -17,7 +17,8 @@ from prompt_tuning.model.config import T5Config
 _STEP = re.compile(r"checkpoint_(\d+)")
 # Where soft prompts stand, here and in checkpoints of google's prompt tuning.
 _PROMPT = re.compile(r"(.*/)?prompt/.*")
-TRAINABLE = "trainable"
+# The parts of a checkpoint that Orbax wrote, see `train.checkpoint_files`.
+_STATE, _RUN_META, _TRAINABLE = "state", "meta", "trainable"
 
 
 class Format(enum.Enum):
@@ -62,7 +63,9 @@ def load_backbone(
   elif kind is Format.T5X_ORBAX:
     params = orbax_tree.read_t5x_params(checkpoint, dtype=dtype)
   else:
-    params = orbax_tree.read_tree(checkpoint / TRAINABLE, dtype=dtype)
+    params = orbax_tree.read_tree(
+      checkpoint / _STATE, subtree=_TRAINABLE, dtype=dtype
+    )
   backbone = _without_prompts(params, source=source)
   if not backbone:
     raise ValueError(
@@ -131,10 +134,9 @@ def detect_format(checkpoint: paths.PathLike) -> Format:
 def _format_of(folder: Any) -> Format | None:
   if (folder / t5x.FILE_NAME).is_file():
     return Format.T5X
-  if orbax_tree.is_tree(folder / TRAINABLE):
-    return Format.RUN
-  if orbax_tree.is_tree(folder / "state"):
-    return Format.T5X_ORBAX
+  if orbax_tree.is_tree(folder / _STATE):
+    is_run = (folder / _RUN_META).is_dir()
+    return Format.RUN if is_run else Format.T5X_ORBAX
   if (folder / huggingface.CONFIG).is_file():
     return Format.HUGGING_FACE
   return None

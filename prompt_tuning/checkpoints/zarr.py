@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -31,31 +32,53 @@ def read_array(
     ValueError: If it is missing, truncated, corrupt, of another shape, or of a
       type that cannot be weights; the message names the folder.
   """
-  import tensorstore as ts  # Not needed unless zarr is read or written.
-
-  spec = {"driver": "zarr", "kvstore": _key_value_store(path)}
-  try:
-    # Left to itself, TensorStore reads a lost chunk as zeros.
-    store = ts.open(
-      spec, open=True, read=True, fill_missing_data_reads=False
-    ).result()
-    if store.fill_value is not None:  # Chunks may be left out on purpose.
-      store = ts.open(spec, open=True, read=True).result()
-    array = np.asarray(store.read().result())
-  except (ValueError, OSError) as error:
-    raise ValueError(
-      f"The array in {os.fspath(path)} cannot be read; the checkpoint is "
-      f"incomplete or corrupt, copy it again. ({_first_line(error)})"
-    ) from error
-  if array.dtype == np.uint16:
-    raise ValueError(
-      f"The array in {os.fspath(path)} is bfloat16 disguised as uint16, as "
-      "T5X wrote it before version 3; save it again with a newer T5X."
-    )
+  spec = {"driver": "zarr", "kvstore": key_value_store(path)}
+  array = read_store(spec, source=os.fspath(path), dtype=dtype)
   if shape is not None and array.shape != tuple(shape):
     raise ValueError(
       f"The array in {os.fspath(path)} has shape {array.shape}, but the "
       f"checkpoint says {tuple(shape)}; the checkpoint is corrupt."
+    )
+  return array
+
+
+def read_store(
+  spec: Mapping[str, Any],
+  *,
+  source: str,
+  sparse: bool | None = None,
+  dtype: str | None = None,
+) -> np.ndarray:
+  """Reads the array that a TensorStore specification describes.
+
+  Args:
+    spec: Driver and key-value store.
+    source: What is read, for messages.
+    sparse: Whether chunks full of the fill value may have been left out. By
+      default they may if the array states a fill value.
+    dtype: The type to return; the stored one by default.
+
+  Raises:
+    ValueError: As `read_array`.
+  """
+  import tensorstore as ts  # Not needed unless arrays are read or written.
+
+  # Left to itself, TensorStore reads a lost chunk as zeros.
+  strict = {**spec, "fill_missing_data_reads": False}
+  try:
+    store = ts.open(strict, open=True, read=True).result()
+    if sparse or (sparse is None and store.fill_value is not None):
+      store = ts.open(dict(spec), open=True, read=True).result()
+    array = np.asarray(store.read().result())
+  except (ValueError, OSError) as error:
+    raise ValueError(
+      f"The array in {source} cannot be read; the checkpoint is incomplete or "
+      f"corrupt, copy it again. ({_first_line(error)})"
+    ) from error
+  if array.dtype == np.uint16:
+    raise ValueError(
+      f"The array in {source} is bfloat16 disguised as uint16, as T5X wrote it "
+      "before version 3; save it again with a newer T5X."
     )
   return array if dtype is None else array.astype(jnp.dtype(dtype), copy=False)
 
@@ -83,7 +106,7 @@ def write_array(path: paths.PathLike, array: np.ndarray) -> dict[str, Any]:
   spec = {
     "driver": "zarr",
     "dtype": array.dtype.name,
-    "kvstore": _key_value_store(path),
+    "kvstore": key_value_store(path),
     "metadata": metadata,
   }
   try:
@@ -104,7 +127,8 @@ def _chunks(shape: tuple[int, ...], itemsize: int) -> list[int]:
   return [rows, *shape[1:]]
 
 
-def _key_value_store(path: paths.PathLike) -> Any:
+def key_value_store(path: paths.PathLike) -> Any:
+  """Returns TensorStore's specification of a local or gs:// folder."""
   path = paths.as_path(path)
   if paths.is_remote(path):
     return f"{os.fspath(path).rstrip('/')}/"

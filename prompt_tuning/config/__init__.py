@@ -37,6 +37,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import gin
+from gin import config as gin_config
 
 from prompt_tuning import paths
 from prompt_tuning.config import names
@@ -111,7 +112,7 @@ def call(entry: Callable[..., _Result], **supplied: Any) -> _Result:
     ConfigError: If an argument without a default is in neither; lists all.
   """
   selector = names.register(entry)
-  bound = gin.config._CONFIG.get(("", selector), {})
+  bound = gin_config._CONFIG.get(("", selector), {})
   missing = Node("", selector, True, {**bound, **supplied}).missing()
   if missing:
     settings = "\n  ".join(f"--gin.{selector}.{name}=..." for name in missing)

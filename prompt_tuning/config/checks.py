@@ -10,55 +10,41 @@ from prompt_tuning.config.errors import did_you_mean
 from prompt_tuning.config.graph import Graph
 from prompt_tuning.config.reading import Setting
 
-_EXAMPLES = (
-  (str, "\"'TEXT'\""),
-  (bool, "True"),
-  (int, "1"),
-  (float, "0.5"),
-)
-
 
 def problems(graph: Graph, settings: Iterable[Setting]) -> list[str]:
   """Returns a message for each fault, all of them at once."""
   settings = list(settings)
   return [
-    *_unread(graph, settings),
-    *_without_effect(graph, settings),
+    *_ignored(graph, settings),
     *_missing(graph),
     *_wrong_types(graph, settings),
   ]
 
 
-def _unread(graph: Graph, settings: list[Setting]) -> Iterator[str]:
-  """Macros that no recipe reads: gin itself ignores a mistyped name."""
+def _ignored(graph: Graph, settings: list[Setting]) -> Iterator[str]:
+  """Macros that no recipe reads, and flags that change nothing in this run.
+
+  gin itself ignores both, so that a mistyped name goes unnoticed.
+  """
   read = set(graph.macros)
   for setting in settings:
     read |= graph_lib.macros_in(setting.value)
   for setting in settings:
-    if setting.selector == graph_lib.MACRO and setting.scope not in read:
+    is_macro = setting.selector == graph_lib.MACRO
+    if is_macro and setting.scope not in read:
       yield (
         f"{setting.where}: no recipe reads a macro {setting.scope}."
         f"{did_you_mean(setting.scope, read)} Macros of these recipes: "
         f"{', '.join(sorted(read)) or 'none'}."
       )
-
-
-def _without_effect(graph: Graph, settings: list[Setting]) -> Iterator[str]:
-  """Flags that exist but change nothing in this run."""
-  read_somewhere = set()
-  for setting in settings:
-    read_somewhere |= graph_lib.macros_in(setting.value)
-  for setting in settings:
-    is_macro = setting.selector == graph_lib.MACRO
-    if not setting.is_flag or (setting.scope, setting.selector) in graph.used:
-      continue
-    if is_macro and setting.scope not in read_somewhere:
-      continue  # Told by _unread.
-    kind = "reads it" if is_macro else f"uses {setting.selector}"
-    yield (
-      f"{setting.where}: has no effect, because nothing in this run {kind}. "
-      "Remove it, or add the recipe or setting that does."
-    )
+    elif (
+      setting.is_flag and (setting.scope, setting.selector) not in graph.used
+    ):
+      kind = "reads it" if is_macro else f"uses {setting.selector}"
+      yield (
+        f"{setting.where}: has no effect, because nothing in this run {kind}; "
+        "remove it, or add the recipe or setting that does."
+      )
 
 
 def _missing(graph: Graph) -> Iterator[str]:
@@ -87,11 +73,7 @@ def _example(graph: Graph, readers: list[str]) -> str:
   name, _, parameter = readers[0].rpartition(".")
   if name not in graph.nodes:
     return "VALUE"
-  annotation = _annotation(graph.nodes[name].selector, parameter)
-  for kind, example in _EXAMPLES:
-    if annotation in (kind, kind | None):
-      return example
-  return "VALUE"
+  return values.example(_annotation(graph.nodes[name].selector, parameter))
 
 
 def _annotation(selector: str, parameter: str) -> Any:

@@ -9,25 +9,32 @@ from prompt_tuning.config.errors import ConfigError
 _PREFIXES = ("--gin.", "-gin.")
 
 
-def define_flags() -> None:
-  """Defines --gin_file, --gin_bindings and --gin_search_paths."""
+def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines --gin_file, --gin_bindings and --gin_search_paths.
+
+  Args:
+    flag_values: Where to.
+  """
   flags.DEFINE_multi_string(
     "gin_file",
     [],
     "A recipe, such as runs/prompt_tune.gin. May be repeated; settings of "
     "later files win.",
+    flag_values=flag_values,
   )
   flags.DEFINE_multi_string(
     "gin_bindings",
     [],
     "A setting NAME=VALUE, read after all files. May be repeated. "
     "--gin.NAME=VALUE means the same.",
+    flag_values=flag_values,
   )
   flags.DEFINE_list(
     "gin_search_paths",
     ["."],
     "Folders to look for recipes in, with commas between them. The recipes "
     "of this project are always found.",
+    flag_values=flag_values,
   )
 
 

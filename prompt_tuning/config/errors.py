@@ -12,14 +12,21 @@ class ConfigError(ValueError):
   """
 
 
-def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-  """Returns " Did you mean A or B?", or "" if nothing is near `name`."""
+def did_you_mean(
+  name: str, candidates: Iterable[str], *, separator: str = "."
+) -> str:
+  """Returns " Did you mean A or B?", or "" if nothing is near `name`.
+
+  Args:
+    name: What was written.
+    candidates: What could have been meant.
+    separator: Between the parts of a name. People forget or add parts in front,
+      so last parts are compared too.
+  """
   names = sorted(set(candidates))
-  # The parts that people forget or add (a scope, a module) are in front.
-  last = {candidate.rsplit(".", 1)[-1]: candidate for candidate in names}
+  last = {candidate.rsplit(separator, 1)[-1]: candidate for candidate in names}
   near = difflib.get_close_matches(name, names, n=3, cutoff=0.7)
-  short = difflib.get_close_matches(
-    name.rsplit(".", 1)[-1], last, n=3, cutoff=0.7
-  )
-  near = list(dict.fromkeys([*near, *(last[key] for key in short)]))[:3]
+  short = name.rsplit(separator, 1)[-1]
+  near += [last[key] for key in difflib.get_close_matches(short, last, n=3)]
+  near = list(dict.fromkeys(near))[:3]
   return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -28,9 +28,9 @@ def find(name: str, roots: Sequence[os.PathLike[str] | str]) -> Any:
     if candidate.is_file():
       return candidate
   searched = "".join(f"\n  {candidate}" for candidate in candidates)
+  hint = did_you_mean(name, _known(roots), separator="/")
   raise ConfigError(
-    f"The recipe {name!r} does not exist.{did_you_mean(name, _known(roots))}"
-    f"\nSearched:{searched}"
+    f"The recipe {name!r} does not exist.{hint}\nSearched:{searched}"
   )
 
 

@@ -9,7 +9,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import gin
+from gin import config as gin_config
+from gin.config import ConfigurableReference as Reference
 
 from prompt_tuning.config import names
 from prompt_tuning.config.errors import ConfigError
@@ -19,23 +20,27 @@ MACRO = "gin.macro"
 
 _CONSTANT = "gin.constant"
 
-Reference = gin.config.ConfigurableReference
-
 
 def bindings() -> dict[tuple[str, str], dict[str, Any]]:
   """What is set: parameters and values by (scope, full name)."""
-  return gin.config._CONFIG
+  return gin_config._CONFIG
 
 
 def macros_in(value: Any) -> set[str]:
   """Returns the names of the macros that a value reads."""
-  found = gin.config.iterate_references(value)
+  found = gin_config.iterate_references(value)
   return {name for name in map(macro_name, found) if name}
+
+
+def full_name(reference: Reference) -> str:
+  """Returns the full name of what a reference leads to."""
+  configurable: Any = reference.configurable  # gin leaves it None at first.
+  return configurable.selector
 
 
 def macro_name(value: Any) -> str | None:
   """Returns NAME if `value` is %NAME, else None."""
-  if isinstance(value, Reference) and value.configurable.selector == MACRO:
+  if isinstance(value, Reference) and full_name(value) == MACRO:
     return "/".join(value.scopes)
   return None
 
@@ -44,7 +49,7 @@ def is_required(value: Any) -> bool:
   """Whether `value` is %gin.REQUIRED: somebody else has to set it."""
   return (
     isinstance(value, Reference)
-    and value.configurable.selector == _CONSTANT
+    and full_name(value) == _CONSTANT
     and value.scopes == ["gin.REQUIRED"]
   )
 
@@ -193,6 +198,6 @@ class Graph:
     elif isinstance(value, Reference) and not is_required(value):
       self._visit(
         self.scope_of(value, scope),
-        value.configurable.selector,
+        full_name(value),
         is_called=value.evaluate,
       )

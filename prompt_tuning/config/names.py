@@ -8,10 +8,10 @@ somebody first names it ("dynamic registration" in gin's words).
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any
 
 import gin
+from gin import config as gin_config
 
 from prompt_tuning.config.errors import ConfigError, did_you_mean
 
@@ -36,7 +36,7 @@ def _canonical_name(target: Callable[..., Any]) -> str:
 
 def register(target: Callable[..., Any]) -> str:
   """Makes a function or class configurable; returns its full name."""
-  known = gin.config._inverse_lookup(target)
+  known = gin_config._inverse_lookup(target)
   if known is not None:
     return known.selector
   module, name = _canonical_name(target).rsplit(".", 1)
@@ -53,7 +53,7 @@ def _attribute(root: Any, path: list[str], root_name: str) -> Any:
         f"{reached} has no {part!r}.{did_you_mean(part, public)}"
       )
     target, reached = getattr(target, part), f"{reached}.{part}"
-  if isinstance(target, ModuleType) or not callable(target):
+  if not callable(target) or not hasattr(target, "__qualname__"):
     raise ConfigError(
       f"{reached} is a {type(target).__name__}; only functions and classes "
       "can be configured."
@@ -133,9 +133,18 @@ class KnownNames:
     else:
       raise ConfigError(
         f"nothing called {name!r} can be configured."
-        f"{did_you_mean(name, self._configurables)}"
+        f"{did_you_mean(name, self._configurables | self._within_reach())}"
       )
     return self.add(register(target))
+
+  def _within_reach(self) -> set[str]:
+    """What else the imported modules hold."""
+    return {
+      f"{module_name}.{name}"
+      for module_name, module in self._symbols.items()
+      for name, member in vars(module).items()
+      if inspect.isfunction(member) or inspect.isclass(member)
+    }
 
 
 def _import_longest(name: str) -> tuple[Any, list[str], str]:
@@ -154,7 +163,7 @@ def _import_longest(name: str) -> tuple[Any, list[str], str]:
 
 def parameters(selector: str) -> dict[str, inspect.Parameter]:
   """Returns the parameters of a configurable by name, in order."""
-  target = gin.config._REGISTRY[selector].wrapped
+  target = gin_config._REGISTRY[selector].wrapped
   try:
     found = dict(inspect.signature(target).parameters)
   except ValueError:  # Some built-in functions do not tell.
@@ -184,5 +193,5 @@ def check_parameter(selector: str, parameter: str) -> None:
 
 def module_of(selector: str) -> str:
   """Returns the module to import for a configurable."""
-  qualified = gin.config._REGISTRY[selector].wrapped.__qualname__
+  qualified = gin_config._REGISTRY[selector].wrapped.__qualname__
   return selector.removesuffix(f".{qualified}")

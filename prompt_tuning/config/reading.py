@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gin
+from gin import config as gin_config
 from gin import config_parser
 
 from prompt_tuning import paths
@@ -53,7 +54,7 @@ class Setting:
     return self.scope, self.selector, self.parameter
 
 
-class _Delegate(gin.config.ParserDelegate):
+class _Delegate(gin_config.ParserDelegate):
   """Makes references, keeping the reason why one cannot be made."""
 
   def __init__(self, resolve: Callable[[str], str]):
@@ -70,7 +71,7 @@ class _Delegate(gin.config.ParserDelegate):
     except ConfigError as error:
       self.error = error
       raise
-    return gin.config.ConfigurableReference(
+    return gin_config.ConfigurableReference(
       "/".join([*scopes, selector]), evaluate
     )
 
@@ -113,7 +114,7 @@ class Reader:
       elif isinstance(statement, config_parser.ImportStatement):
         symbols.update(_import(statement, where))
       elif isinstance(statement, config_parser.BindingStatement):
-        self._bind(statement, where, resolve, is_flag=False)
+        self._bind(statement[:3], statement.value, where, resolve)
     self._known.add_symbols(symbols)
     self._open_files.pop()
 
@@ -134,13 +135,19 @@ class Reader:
       if delegate.error is None:
         raise
       raise ConfigError(f"{where}: {delegate.error}") from None
-    statement = config_parser.BindingStatement(
-      *config_parser.parse_binding_key(key), value, None
-    )
-    self._bind(statement, where, self._known.resolve, is_flag=True)
+    key_parts = config_parser.parse_binding_key(key)
+    self._bind(key_parts, value, where, self._known.resolve, is_flag=True)
 
-  def _bind(self, statement, where: str, resolve, *, is_flag: bool) -> None:
-    scope, selector, parameter, value, _ = statement
+  def _bind(
+    self,
+    key: tuple[str, str, str],
+    value: Any,
+    where: str,
+    resolve: Callable[[str], str],
+    *,
+    is_flag: bool = False,
+  ) -> None:
+    scope, selector, parameter = key
     if parameter:
       try:
         selector = resolve(selector)
@@ -171,7 +178,7 @@ def _statements(name: str, text: str, delegate: _Delegate):
   """Yields the statements of a file, blaming errors on their lines."""
   line = 1
   try:
-    parser = config_parser.ConfigParser(io.StringIO(text), delegate)
+    parser: Any = config_parser.ConfigParser(io.StringIO(text), delegate)
     while True:
       line = parser.current_token.start[0]
       statement = parser.parse_statement()
@@ -180,7 +187,7 @@ def _statements(name: str, text: str, delegate: _Delegate):
       yield statement
   except (SyntaxError, tokenize.TokenError) as error:
     line = getattr(error, "lineno", None) or line
-    content = text.splitlines()[line - 1] if line <= text.count("\n") else ""
+    content = [*text.splitlines(), ""][line - 1]
     bare = _BARE_VALUE.fullmatch(content)
     hint = (
       f" Text needs quotes: {bare['key']} = "
@@ -188,8 +195,9 @@ def _statements(name: str, text: str, delegate: _Delegate):
       if bare
       else ""
     )
+    reason = str(error.args[0]).splitlines()[-1].strip().rstrip(".")
     raise ConfigError(
-      f"{name}:{line}: cannot read {content.strip()!r}: {error.args[0]}.{hint}"
+      f"{name}:{line}: cannot read {content.strip()!r}: {reason}.{hint}"
     ) from error
   except ConfigError:
     if delegate.error is None:

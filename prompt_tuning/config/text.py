@@ -1,5 +1,6 @@
 """Writes a configuration as a recipe that gives it again."""
 
+import enum
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -85,7 +86,7 @@ class _Writer:
       if self._keep_macros or not self._graph.macros[macro].bound:
         return f"%{macro}"
       return self._value(target, last)
-    selector = value.configurable.selector
+    selector = graph_lib.full_name(value)
     self._import(selector)
     # Written out where it matters, because a resolved macro no longer sets it.
     used_in = self._graph.scope_of(value, scope) or "/".join(
@@ -98,6 +99,8 @@ class _Writer:
 def _describe(default: Any) -> str:
   """A name for a default that is the same in every process."""
   kind = type(default)
+  if isinstance(default, enum.Enum):
+    return repr(default.value)
   target = default if hasattr(default, "__qualname__") else kind
   name = f"{target.__module__}.{target.__qualname__}"
   return name if target is default else f"a {name}"

@@ -3,18 +3,30 @@
 import collections.abc
 import dataclasses
 import enum
+import math
 import re
 import tokenize
 import types
 import typing
 from typing import Any
 
-import gin
+from gin import config as gin_config
 from gin import config_parser
 
 from prompt_tuning.config.errors import ConfigError
 
 _LOOKS_LIKE = {"true": "True", "false": "False", "none": "None", "null": "None"}
+
+_EXAMPLES = {
+  str: "\"'TEXT'\"",
+  bool: "True",
+  int: "1",
+  float: "0.5",
+  dict: "\"{'NAME': 1}\"",
+  collections.abc.Mapping: "\"{'NAME': 1}\"",
+  tuple: "\"['TEXT']\"",
+  collections.abc.Sequence: "\"['TEXT']\"",
+}
 
 
 def parse_flag_value(
@@ -27,21 +39,23 @@ def parse_flag_value(
       lacks its quotes; shows the command line to write.
   """
   try:
-    parser = config_parser.ConfigParser(text, delegate)
-    value = parser.parse_value()
-    if parser.current_token.type not in (
-      tokenize.NEWLINE,
-      tokenize.ENDMARKER,
-    ):
-      raise SyntaxError("there is more behind it")
+    return _parse(text, delegate)
   except (SyntaxError, tokenize.TokenError) as error:
     fix = suggestion(text)
-    shell = f'"{fix}"' if "'" in fix else fix
+    why = ""
+    if "'" in fix:
+      fix, why = f'"{fix}"', " (text needs quotes inside those of the shell)"
     raise ConfigError(
-      f"--gin.{key}={text}: {text!r} is not a value. "
-      f"Write --gin.{key}={shell} "
-      "(text needs quotes of its own inside the shell's)."
+      f"--gin.{key}={text}: {text!r} is not a value; write "
+      f"--gin.{key}={fix}{why}."
     ) from error
+
+
+def _parse(text: str, delegate: config_parser.ParserDelegate) -> Any:
+  parser: Any = config_parser.ConfigParser(text, delegate)
+  value = parser.parse_value()
+  if parser.current_token.type not in (tokenize.NEWLINE, tokenize.ENDMARKER):
+    raise SyntaxError("more than one value")
   return value
 
 
@@ -55,12 +69,23 @@ def suggestion(text: str) -> str:
 
 def is_literal(value: Any) -> bool:
   """Whether gin can read the value back from its `repr`."""
-  try:
-    return bool(gin.parse_value(repr(value)) == value)
-  except (
-    Exception
-  ):  # The `repr` or `==` of an arbitrary object may do anything.
-    return False
+  if isinstance(value, list | tuple):
+    return all(map(is_literal, value))
+  if isinstance(value, dict):
+    return all(map(is_literal, [*value, *value.values()]))
+  if isinstance(value, float):
+    return math.isfinite(value)
+  # Not a subclass: the `repr` of an enum is no literal.
+  return type(value) in (str, bytes, bool, int, type(None))
+
+
+def example(annotation: Any) -> str:
+  """Returns a value of a type, as typed in a shell."""
+  for option in (annotation, *typing.get_args(annotation)):
+    kind = typing.get_origin(option) or option
+    if kind in _EXAMPLES:
+      return _EXAMPLES[kind]
+  return "VALUE"
 
 
 def describe(annotation: Any) -> str:
@@ -80,7 +105,7 @@ def matches(value: Any, annotation: Any) -> bool:
   """
   origin, args = typing.get_origin(annotation), typing.get_args(annotation)
   kind = origin or annotation
-  if isinstance(value, gin.config.ConfigurableReference):
+  if isinstance(value, gin_config.ConfigurableReference):
     # What a call returns is not known here; a function is no number or text.
     return value.evaluate or kind not in (int, float, bool, str)
   if origin in (typing.Union, types.UnionType):

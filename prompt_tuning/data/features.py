@@ -12,6 +12,7 @@ optionally `prompt_index`, the prompt of a bank that its slots name. A batch is
 int32 but for the float32 weights, padded with 0 on the right.
 """
 
+import copy
 import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,14 @@ from prompt_tuning.types import EOS_ID
 
 Example = Mapping[str, Any]
 Features = dict[str, np.ndarray]
+
+FEATURES = (
+  "encoder_input_tokens",
+  "decoder_input_tokens",
+  "decoder_target_tokens",
+  "decoder_loss_weights",
+)
+"""The features of a batch, in the order of `FeatureBuilder.batch`."""
 
 _KEYS = ("inputs", "targets")
 
@@ -197,6 +206,24 @@ class FeatureBuilder:
     """Returns one line that says what was cut so far."""
     return f"{self.input_cuts.summary()}; {self.target_cuts.summary()}"
 
+  def check(self, examples: Iterable[Example]) -> str:
+    """Goes through examples ahead of a run; returns what would be cut.
+
+    So that a target that does not fit is found before the first step, not after
+    a thousand. The counters of the builder itself do not change.
+
+    Raises:
+      ValueError: As `batch`.
+    """
+    trial = copy.copy(self)
+    trial.input_cuts = CutCounter("inputs", self.lengths.inputs)
+    trial.target_cuts = CutCounter("targets", self.lengths.targets)
+    for index, example in enumerate(examples):
+      name = _name(example, index)
+      trial._inputs(example, name)
+      trial._targets(example, name)
+    return trial.summary()
+
   def batch(
     self,
     examples: Sequence[Example],
@@ -231,12 +258,8 @@ class FeatureBuilder:
       tokens = self._targets(example, name)
       targets[row, : tokens.size] = tokens
       weights[row, : tokens.size] = 1
-    return {
-      "encoder_input_tokens": encoder,
-      "decoder_input_tokens": shift_right(targets),
-      "decoder_target_tokens": targets,
-      "decoder_loss_weights": weights,
-    }
+    columns = (encoder, shift_right(targets), targets, weights)
+    return dict(zip(FEATURES, columns, strict=True))
 
   def _inputs(self, example: Example, name: str) -> np.ndarray:
     """Returns the encoder row of one example."""

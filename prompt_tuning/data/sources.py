@@ -6,7 +6,6 @@ a JSON object. An example is the text pair `inputs`, `targets` made from it.
 
 import dataclasses
 import gzip
-import io
 import json
 import lzma
 import pathlib
@@ -187,10 +186,10 @@ def _lines(path: str) -> Iterator[str]:
   try:
     with paths.open_file(path, "rb") as file:
       stream: IO[bytes] = decompress(file) if decompress else file
-      # JSON may hold other line separators, so split at "\n" alone.
-      for line in io.TextIOWrapper(stream, encoding="utf-8", newline="\n"):
+      # Bytes are split at "\n" alone; text may hold other line separators.
+      for line in stream:
         number += 1
-        yield line.rstrip("\r\n")
+        yield line.decode("utf-8").rstrip("\r\n")
   except _NOT_ARCHIVED as error:
     raise ValueError(
       f"{path!r} is truncated or not compressed as its name says, after line "
@@ -198,7 +197,7 @@ def _lines(path: str) -> Iterator[str]:
     ) from error
   except UnicodeDecodeError as error:
     raise ValueError(
-      f"{path!r} is not UTF-8 text, after line {number}: {error}"
+      f"{path!r} is not UTF-8 text in line {number}: {error}"
     ) from error
   except OSError as error:
     raise ValueError(f"cannot read {path!r}: {error}") from error

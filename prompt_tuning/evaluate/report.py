@@ -146,7 +146,7 @@ def _figure(value: float | None) -> str:
 def _parameters(trained: int, total: int | None) -> str:
   if not total or not trained:
     return f"{trained:,}"
-  return f"{trained:,} ({100.0 * trained / total:.2g} %)"
+  return f"{trained:,} ({100.0 * trained / total:.3g} %)"
 
 
 def _shortened(text: str, width: int) -> str:

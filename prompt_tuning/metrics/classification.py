@@ -22,7 +22,7 @@ def accuracy(
     ValueError: If there is nothing to compare, or the lengths differ.
   """
   pairs = paired(targets, predictions)
-  correct = sum(target == prediction for target, prediction in pairs)
+  correct = sum(bool(target == prediction) for target, prediction in pairs)
   return {"accuracy": 100.0 * correct / len(pairs)}
 
 
@@ -202,7 +202,7 @@ def check_targets(targets: Sequence[Label], labels: Sequence[Label]) -> None:
 
 def _label_f1(pairs: Sequence[tuple], label: Label) -> float:
   """Returns the F1 of one label as a fraction."""
-  hits = sum(t == label and p == label for t, p in pairs)
-  said = sum(p == label for _, p in pairs)
-  there = sum(t == label for t, _ in pairs)
+  hits = sum(bool(t == label and p == label) for t, p in pairs)
+  said = sum(bool(p == label) for _, p in pairs)
+  there = sum(bool(t == label) for t, _ in pairs)
   return 2.0 * hits / (said + there) if said + there else 0.0

@@ -6,6 +6,8 @@ has a score of minus infinity and nothing but padding; what the step hands
 through unchanged (keys and values of the encoder) is not gathered again.
 """
 
+import dataclasses
+
 import jax
 from flax import struct
 from jax import numpy as jnp
@@ -106,7 +108,7 @@ def beam_search(
     ended = tokens == eos_id  # [B, 2N]
     live, kept = _best(new, num_decodes, where=~ended)
     penalty = length_penalty(state.index + 1, alpha)
-    new = new.replace(scores=new.scores / penalty)
+    new = dataclasses.replace(new, scores=new.scores / penalty)
     finished, _ = _best(_join(state.finished, new, ended), num_decodes)
     return _State(
       index=state.index + 1,
@@ -146,7 +148,7 @@ def _first_state(cache, batch_size, num_decodes, max_decode_length) -> _State:
     index=jnp.zeros((), jnp.int32),
     last=jnp.full(shape, START_ID, jnp.int32),
     # All beams start alike; were they all alive, they would stay alike.
-    live=nothing.replace(scores=nothing.scores.at[:, 0].set(0.0)),
+    live=dataclasses.replace(nothing, scores=nothing.scores.at[:, 0].set(0.0)),
     finished=nothing,
     cache=jax.tree.map(
       lambda leaf: jnp.repeat(leaf, num_decodes, 0) if jnp.ndim(leaf) else leaf,
@@ -181,7 +183,7 @@ def _join(finished: _Hypotheses, new: _Hypotheses, ended) -> _Hypotheses:
 
 
 def _best(
-  hypotheses: _Hypotheses, num_decodes: int, *, where=True
+  hypotheses: _Hypotheses, num_decodes: int, *, where: Array | bool = True
 ) -> tuple[_Hypotheses, Int[Array, "B N"]]:
   """Returns the N best hypotheses in order, and where they stood."""
   scores = jnp.where(where, hypotheses.scores, -jnp.inf)

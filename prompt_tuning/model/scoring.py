@@ -1,5 +1,7 @@
 """The likelihood that a model gives to sequences it is shown."""
 
+from typing import cast
+
 import jax
 from jax import numpy as jnp
 
@@ -75,7 +77,9 @@ def score_candidates(
       encoder_input_tokens,
       method="decode",
     )
-    return sequence_log_likelihood(logits, targets, targets != PAD_ID)
+    return sequence_log_likelihood(
+      cast(Array, logits), targets, targets != PAD_ID
+    )
 
   num_candidates = candidates.shape[0]
   scores = jax.lax.map(

@@ -18,6 +18,9 @@ from prompt_tuning import paths
 from prompt_tuning.prompts import artifact
 from prompt_tuning.types import Array, Float, Initializer
 
+POPULATION_SIZE = 5000
+"""How many of the most frequent pieces the paper samples from."""
+
 Encode = Callable[[str], Sequence[int]]
 """Text to token ids, without an end of sequence."""
 
@@ -53,7 +56,7 @@ def reference_uniform(scale: float = 0.5) -> Initializer:
 
 
 def sampled_vocabulary(
-  embeddings: Float[Any, "V D"], *, population_size: int = 5000
+  embeddings: Float[Any, "V D"], *, population_size: int = POPULATION_SIZE
 ) -> Initializer:
   """Takes rows of the embedding table at random, each at most once.
 
@@ -91,7 +94,7 @@ def sampled_vocabulary(
         f"the population of {len(rows)} rows, so rows are drawn repeatedly.",
         stacklevel=2,
       )
-    index = jax.random.choice(rng, len(rows), (shape[0],), replace=not repeat)
+    index = jax.random.choice(rng, len(rows), (shape[0],), replace=repeat)
     return jnp.asarray(rows, dtype)[index]
 
   return initialize
@@ -103,6 +106,7 @@ def class_labels(
   labels: Sequence[str],
   *,
   rest: Initializer | None = None,
+  population_size: int = POPULATION_SIZE,
 ) -> Initializer:
   """Puts the embedding of one label into each row, the paper's best start.
 
@@ -114,6 +118,7 @@ def class_labels(
     encode: Splits text into ids of the table.
     labels: The class labels, in order; words of the task where there are none.
     rest: Initialises the other rows; `sampled_vocabulary` by default.
+    population_size: What that one draws from.
 
   Raises:
     ValueError: If a label has no pieces, or an id is not in the table.
@@ -127,7 +132,7 @@ def class_labels(
     _embed(embeddings, encode, label, "class_labels").mean(axis=0)
     for label in labels
   ]
-  rest = rest or sampled_vocabulary(embeddings)
+  rest = rest or sampled_vocabulary(embeddings, population_size=population_size)
   return _rows_then_rest(np.stack(rows), rest, "class_labels", list(labels))
 
 
@@ -137,6 +142,7 @@ def embedded_text(
   text: str,
   *,
   rest: Initializer | None = None,
+  population_size: int = POPULATION_SIZE,
 ) -> Initializer:
   """Puts the embeddings of a text into the first rows, a row a piece.
 
@@ -145,12 +151,13 @@ def embedded_text(
     encode: Splits text into ids of the table.
     text: For example a description of the task.
     rest: Initialises the other rows; `sampled_vocabulary` by default.
+    population_size: What that one draws from.
 
   Raises:
     ValueError: If the text has no pieces, or an id is not in the table.
   """
   rows = _embed(embeddings, encode, text, "embedded_text")
-  rest = rest or sampled_vocabulary(embeddings)
+  rest = rest or sampled_vocabulary(embeddings, population_size=population_size)
   pieces = [f"piece {index}" for index in range(len(rows))]
   return _rows_then_rest(rows, rest, "embedded_text", pieces)
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from prompt_tuning.prompts import artifact, initializers
 from prompt_tuning.prompts import layout as layout_lib
 from prompt_tuning.prompts.layout import Layout
 from prompt_tuning.prompts.module import Prompt, PromptBank
@@ -65,6 +66,28 @@ class PromptSpec:
   def initializer_name(self) -> str:
     """What the card calls the initialiser."""
     return getattr(self.initializer, "__name__", repr(self.initializer))
+
+  @property
+  def layout_text(self) -> str:
+    """What the card says of the layout; `PromptSpec.of_saved` reads it."""
+    return self.template or Position(self.position).value
+
+  @classmethod
+  def of_saved(cls, saved: artifact.SavedPrompt) -> "PromptSpec":
+    """Returns the description of a prompt that was read from a file.
+
+    A file without a card is taken for a prefix.
+    """
+    *bank, length, _ = saved.array.shape
+    text = saved.card.layout if saved.card else Position.PREFIX.value
+    is_position = text in {place.value for place in Position}
+    return cls(
+      length=length,
+      num_prompts=bank[0] if bank else 1,
+      initializer=lambda: initializers.from_array(saved.array),
+      position=text if is_position else Position.PREFIX,
+      template=None if is_position else text,
+    )
 
   def layout(self, encode: Callable[[str], Sequence[int]]) -> Layout:
     """Returns where the slots stand.

@@ -8,32 +8,22 @@ fingerprint, never saved: a checkpoint of prompt tuning is kilobytes.
 
 import dataclasses
 import errno
-import json
-import re
-import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from flax import traverse_util
 
 from prompt_tuning import paths
+from prompt_tuning.train import checkpoint_files as files
 from prompt_tuning.train import partition
+from prompt_tuning.train.checkpoint_files import CheckpointError
 from prompt_tuning.train.run_identity import RunIdentity
 from prompt_tuning.train.step import TrainState
-from prompt_tuning.types import Params
 
-_FORMAT = 1
-_PREFIX = "checkpoint"
-_STATE, _META = "state", "meta"
+_T = TypeVar("_T")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class CheckpointError(ValueError):
-  """A checkpoint cannot be written, read or used for this run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +69,14 @@ class Checkpoints:
     self._dir = paths.make_writable_dir(model_dir)
     self._run = run
     self._policy = _LatestAndBest(keep)
-    latest = latest_step(self._dir)
+    latest = files.latest_step(self._dir)
     if latest is not None:
-      self._check_run(read_meta(self._dir, latest))
+      self._or_name_good(latest, self._read_meta)
     self._manager = _open_manager(self._dir, self._policy)
 
   def latest_step(self) -> int | None:
     """Returns the step of the latest complete checkpoint, None if none."""
-    return latest_step(self._dir)
+    return files.latest_step(self._dir)
 
   def restore(self, target: TrainState, *, step: int | None = None) -> Restored:
     """Returns a run as it was at a step, bit for bit.
@@ -103,18 +93,7 @@ class Checkpoints:
     step = self.latest_step() if step is None else step
     if step is None:
       raise CheckpointError(f"There is no checkpoint in {self._dir}.")
-    try:
-      return self._load(step, target)
-    except _DamagedError as error:
-      good = self._latest_good(step, target)
-      if good is None:
-        remedy = "No earlier checkpoint can be read."
-      else:
-        remedy = (
-          f"{_PREFIX}_{good} can be read: move {_PREFIX}_{step} away to resume "
-          "from there."
-        )
-      raise CheckpointError(f"{error} {remedy}") from error
+    return self._or_name_good(step, lambda s: self._load(s, target))
 
   def save(
     self,
@@ -127,9 +106,12 @@ class Checkpoints:
   ) -> None:
     """Writes a checkpoint whole or not at all, then deletes superseded ones.
 
+    Where the step has a checkpoint already, which then holds the same arrays,
+    only its position and progress are replaced.
+
     Args:
       state: What to save.
-      step: Its step, which must be new.
+      step: Its step.
       data: Position in the data.
       progress: The loop's own state.
       best_step: The step whose checkpoint is kept besides the latest.
@@ -139,7 +121,7 @@ class Checkpoints:
     """
     arrays = _by_path(state)
     meta = {
-      "format": _FORMAT,
+      "format": files.FORMAT,
       "step": step,
       "run": self._run.as_json(),
       "data": dict(data),
@@ -148,15 +130,10 @@ class Checkpoints:
     }
     self._policy.best_step = best_step
     try:
-      self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.PyTreeSave(
-            traverse_util.unflatten_dict(arrays, sep="/")
-          ),
-          meta=ocp.args.JsonSave(meta),
-        ),
-      )
+      if step in files.all_steps(self._dir):
+        files.replace_meta(self._dir, step, meta)
+      else:
+        self._manager.save(step, args=_save_arguments(arrays, meta))
     except Exception as error:
       raise CheckpointError(self._save_failure(step, error)) from error
 
@@ -164,53 +141,57 @@ class Checkpoints:
     """Releases the directory."""
     self._manager.close()
 
-  def _check_run(self, meta):
+  def _read_meta(self, step: int) -> dict[str, Any]:
+    """Returns the JSON of a step, which must be of this run."""
+    meta = files.read_meta(self._dir, step)
     differences = self._run.differences(RunIdentity.from_json(meta["run"]))
     if differences:
       lines = "".join(f"\n  {line}" for line in differences)
       raise CheckpointError(
-        f"MODEL_DIR {self._dir} holds {_PREFIX}_{meta['step']} of another run "
-        f"(there -> here):{lines}\nPass another MODEL_DIR, or undo the changes "
-        "to resume that run."
+        f"MODEL_DIR {self._dir} holds {_name(step)} of another run (there -> "
+        f"here):{lines}\nPass another MODEL_DIR, or undo the changes to resume "
+        "that run."
       )
+    return meta
 
-  def _load(self, step, target) -> Restored:
-    meta = read_meta(self._dir, step)
-    self._check_run(meta)
+  def _load(self, step: int, target: TrainState) -> Restored:
+    meta = self._read_meta(step)
     leaves = _by_path(target)
-    where = f"{self._dir}/{_PREFIX}_{step}"
+    where = f"{self._dir}/{_name(step)}"
     _check_same_arrays(where, meta["arrays"], leaves)
-    arrays = _read_arrays(self._dir, step, leaves, meta["arrays"])
+    arrays = files.read_arrays(self._dir, step, leaves, meta["arrays"])
     state = jax.tree_util.tree_map_with_path(
       lambda path, _: arrays[partition.path_name(path)], target
     )
     return Restored(state=state, data=meta["data"], progress=meta["progress"])
 
-  def _latest_good(self, bad_step, target) -> int | None:
-    for step in reversed([s for s in all_steps(self._dir) if s < bad_step]):
-      try:
-        self._load(step, target)
-      except CheckpointError:
-        continue
-      return step
-    return None
+  def _or_name_good(self, step: int, read: Callable[[int], _T]) -> _T:
+    """Reads a step; if it is damaged, names the latest before that is not."""
+    try:
+      return read(step)
+    except files.DamagedError as error:
+      remedy = "No earlier checkpoint can be read."
+      for earlier in reversed(files.all_steps(self._dir)):
+        if earlier < step and _succeeds(read, earlier):
+          remedy = (
+            f"{_name(earlier)} can be read: move {_name(step)} away to resume "
+            "from there."
+          )
+          break
+      raise CheckpointError(f"{error} {remedy}") from error
 
   def _save_failure(self, step, error):
-    kept = [f"{_PREFIX}_{s}" for s in all_steps(self._dir) if s != step]
+    kept = [_name(s) for s in files.all_steps(self._dir) if s != step]
     full = any(
       getattr(e, "errno", None) in _FULL or "No space left" in str(e)
       for e in _causes(error)
     )
     reason = "the disk is full" if full else f"{type(error).__name__}: {error}"
     return (
-      f"{_PREFIX}_{step} could not be written to {self._dir}: {reason}. "
+      f"{_name(step)} could not be written to {self._dir}: {reason}. "
       f"Training stopped; intact are: {', '.join(kept) or 'none'}. Free space "
       "or repair the disk, and run the same command to resume."
     )
-
-
-class _DamagedError(CheckpointError):
-  """A checkpoint is incomplete or its bytes changed."""
 
 
 class _LatestAndBest:
@@ -224,82 +205,6 @@ class _LatestAndBest:
     del context
     latest = {c.step for c in checkpoints[-self._keep :]}
     return [c.step in latest or c.step == self.best_step for c in checkpoints]
-
-
-def all_steps(model_dir: paths.PathLike) -> list[int]:
-  """Returns the steps of all complete checkpoints in a directory, ascending."""
-  matches = (
-    re.fullmatch(rf"{_PREFIX}_(\d+)", name)
-    for name in paths.list_dir(model_dir)
-  )
-  return sorted(int(match[1]) for match in matches if match)
-
-
-def latest_step(model_dir: paths.PathLike) -> int | None:
-  """Returns the latest step in a directory, None without checkpoints."""
-  steps = all_steps(model_dir)
-  return steps[-1] if steps else None
-
-
-def best_step(model_dir: paths.PathLike) -> int | None:
-  """Returns the best step in a directory, None if none was selected."""
-  latest = latest_step(model_dir)
-  if latest is None:
-    return None
-  best = read_meta(model_dir, latest)["progress"].get("best")
-  return None if best is None else int(best["step"])
-
-
-def load_trainable(model_dir: paths.PathLike, *, step: int) -> Params:
-  """Returns the trainable parameters of a checkpoint as host arrays.
-
-  Raises:
-    CheckpointError: If the checkpoint is missing or damaged.
-  """
-  described = read_meta(model_dir, step)["arrays"]
-  wanted = {
-    path: jax.ShapeDtypeStruct(
-      entry["shape"],
-      entry["dtype"],
-      sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0]),
-    )
-    for path, entry in described.items()
-  }
-  arrays = _read_arrays(model_dir, step, wanted, described)
-  tree = traverse_util.unflatten_dict(arrays, sep="/")
-  return jax.tree.map(np.asarray, tree["trainable"])
-
-
-def read_meta(model_dir: paths.PathLike, step: int) -> dict[str, Any]:
-  """Returns the JSON of a checkpoint.
-
-  Raises:
-    CheckpointError: If it is missing, damaged or of another format.
-  """
-  folder = paths.as_path(model_dir) / f"{_PREFIX}_{step}"
-  file = folder / _META / "metadata"
-  if not paths.exists(folder):
-    steps = ", ".join(map(str, all_steps(model_dir))) or "none"
-    raise CheckpointError(
-      f"There is no {_PREFIX}_{step} in {model_dir}; its steps are: {steps}."
-    )
-  if not paths.exists(folder / _META):
-    raise CheckpointError(
-      f"{folder} was not written by this trainer (it has no {_META!r}). Pass "
-      "another MODEL_DIR; a backbone is given by INITIAL_CHECKPOINT_PATH."
-    )
-  try:
-    meta = json.loads(paths.read_text(file))
-  except (OSError, ValueError) as error:
-    raise _DamagedError(f"Checkpoint file {file} is damaged: {error}.") from (
-      error
-    )
-  if meta.get("format") != _FORMAT:
-    raise CheckpointError(
-      f"{folder} has the format {meta.get('format')!r}; this version reads "
-      f"{_FORMAT}."
-    )
-  return meta
 
 
 def _open_manager(model_dir, policy) -> ocp.CheckpointManager:
@@ -316,7 +221,7 @@ def _open_manager(model_dir, policy) -> ocp.CheckpointManager:
   return ocp.CheckpointManager(
     model_dir,
     options=ocp.CheckpointManagerOptions(
-      step_prefix=_PREFIX,
+      step_prefix=files.PREFIX,
       preservation_policy=policy,
       cleanup_tmp_directories=True,
       # Saving a prompt takes milliseconds, and failures show where they occur.
@@ -324,10 +229,32 @@ def _open_manager(model_dir, policy) -> ocp.CheckpointManager:
       save_root_metadata=False,
     ),
     item_handlers={
-      _STATE: ocp.PyTreeCheckpointHandler(type_handler_registry=registry),
-      _META: ocp.JsonCheckpointHandler(),
+      files.STATE: ocp.PyTreeCheckpointHandler(type_handler_registry=registry),
+      files.META: ocp.JsonCheckpointHandler(),
     },
   )
+
+
+def _save_arguments(arrays, meta) -> ocp.args.Composite:
+  tree = traverse_util.unflatten_dict(arrays, sep="/")
+  return ocp.args.Composite(
+    **{
+      files.STATE: ocp.args.PyTreeSave(tree),
+      files.META: ocp.args.JsonSave(meta),
+    }
+  )
+
+
+def _name(step: int) -> str:
+  return f"{files.PREFIX}_{step}"
+
+
+def _succeeds(read: Callable[[int], Any], step: int) -> bool:
+  try:
+    read(step)
+  except CheckpointError:
+    return False
+  return True
 
 
 def _by_path(state: Any) -> dict[str, Any]:
@@ -341,17 +268,13 @@ def _describe(array: jax.Array) -> dict[str, Any]:
   return {
     "shape": list(array.shape),
     "dtype": str(array.dtype),
-    "crc32": _crc32(array) if whole else None,
+    "crc32": files.crc32(array) if whole else None,
   }
 
 
-def _crc32(array: jax.Array) -> int:
-  return zlib.crc32(np.ascontiguousarray(jax.device_get(array)).tobytes())
-
-
 def _check_same_arrays(where, described, leaves):
-  problems = [f"missing: {path}" for path in leaves if path not in described]
-  problems += [f"unexpected: {path}" for path in described if path not in leaves]
+  problems = [f"missing: {path}" for path in leaves.keys() - described]
+  problems += [f"unexpected: {path}" for path in described.keys() - leaves]
   for path in leaves.keys() & described.keys():
     there, here = tuple(described[path]["shape"]), tuple(leaves[path].shape)
     there_type, here_type = described[path]["dtype"], str(leaves[path].dtype)
@@ -363,40 +286,8 @@ def _check_same_arrays(where, described, leaves):
     lines = "".join(f"\n  {line}" for line in sorted(problems)[:10])
     raise CheckpointError(
       f"{where} does not hold the arrays of this run ({len(problems)} differ):"
-      f"{lines}\nThe optimizer, the prompt or the trainable patterns are others."
+      f"{lines}\nWas it written with another optimizer, prompt or pattern?"
     )
-
-
-def _read_arrays(model_dir, step, leaves, described) -> dict[str, jax.Array]:
-  where = paths.as_path(model_dir) / f"{_PREFIX}_{step}"
-  tree = traverse_util.unflatten_dict(leaves, sep="/")
-  arguments = jax.tree.map(
-    lambda leaf: ocp.ArrayRestoreArgs(
-      sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype
-    ),
-    tree,
-  )
-  try:
-    with ocp.PyTreeCheckpointer() as reader:
-      restored = reader.restore(
-        where / _STATE,
-        args=ocp.args.PyTreeRestore(item=tree, restore_args=arguments),
-      )
-  except Exception as error:
-    raise _DamagedError(
-      f"Checkpoint {where} is damaged: {type(error).__name__}: {error}"
-    ) from error
-  arrays = traverse_util.flatten_dict(restored, sep="/")
-  for path, array in arrays.items():
-    expected = described[path]["crc32"]
-    if expected is not None and array.is_fully_addressable:
-      if _crc32(array) != expected:
-        raise _DamagedError(
-          f"Checkpoint {where} is damaged: the bytes of {path} are not those "
-          "that were saved."
-        )
-  logging.info("Read %d arrays from %s.", len(arrays), where)
-  return arrays
 
 
 def _causes(error: BaseException | None):

@@ -4,10 +4,11 @@ FLOPs are counted by formula for matrix products, two per multiplication and
 addition, at the padded lengths that the hardware computes on.
 """
 
+import contextlib
 import dataclasses
 import enum
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -116,9 +117,18 @@ class Meter:
     self.restart()
 
   def restart(self) -> None:
-    """Starts a new window, so that a pause counts for nothing."""
+    """Starts a new window."""
     self._start = self.clock()
     self._steps = self._examples = self._tokens = 0
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """Leaves the time of a block out, such as an evaluation."""
+    begin = self.clock()
+    try:
+      yield
+    finally:
+      self._start += self.clock() - begin
 
   def count(self, *, examples: int, tokens: int) -> None:
     """Adds one finished step."""

@@ -6,6 +6,7 @@ A metric has a scope, which is a folder below MODEL_DIR (`train`,
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -73,6 +74,8 @@ class JsonlWriter:
     else:
       with paths.open_file(self._path, "a") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     self._waiting = []
 
   def close(self) -> None:
@@ -192,6 +195,6 @@ def _finite(value: float) -> float | None:
 def _is_until(line: str, step: int) -> bool:
   try:
     return json.loads(line)["step"] <= step
-  except ValueError:
-    # Only a crash in the middle of a line leaves one that is no JSON.
+  except (ValueError, TypeError, KeyError):
+    # Only a crash in the middle of a line leaves one that is none of ours.
     return False

@@ -56,9 +56,9 @@ _SKILL_WEIGHTS = {
   "choice": 0.18,
 }
 _PLAIN = (stories.interview, paraphrases.restatement, quizzes.entry)
-_PLAIN_SHARE = 0.2
-_INSTRUCTED_SHARE = 0.55
-_ANSWER_FIRST_SHARE = 0.15
+_PLAIN_SHARE = 0.15
+_INSTRUCTED_SHARE = 0.65
+_ANSWER_FIRST_SHARE = 0.12
 
 
 @dataclasses.dataclass(frozen=True)

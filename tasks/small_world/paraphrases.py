@@ -11,8 +11,6 @@ INSTRUCTIONS = (
   "same meaning or different meaning ?",
 )
 
-_SWAPS = {"{a}": "{b}", "{b}": "{a}"}
-
 
 def _deed(draw: Draw) -> tuple[str, ...]:
   """Ways to say that one actor did something to another."""
@@ -24,7 +22,6 @@ def _deed(draw: Draw) -> tuple[str, ...]:
     f"the {{a}} {synonym} the {{b}}",
     f"the {{b}} was {done} by the {{a}}",
     f"the {{b}} was {synonym} by the {{a}}",
-    f"it was the {{a}} that {verb} the {{b}}",
   )
 
 
@@ -34,7 +31,6 @@ def _comparison(draw: Draw) -> tuple[str, ...]:
   return (
     f"the {{a}} is {more} than the {{b}}",
     f"the {{b}} is {less} than the {{a}}",
-    f"the {{a}} looks {more} than the {{b}}",
     f"the {{b}} is not so much {more} as the {{a}}",
   )
 
@@ -45,7 +41,6 @@ def _gift(draw: Draw) -> tuple[str, ...]:
     f"the {{a}} gave the {thing} to the {{b}}",
     f"the {{b}} got the {thing} from the {{a}}",
     f"the {{a}} handed the {{b}} the {thing}",
-    f"the {{b}} received the {thing} from the {{a}}",
   )
 
 

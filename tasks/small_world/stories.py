@@ -10,7 +10,7 @@ LABELS = ("yes", "no", "maybe")
 INSTRUCTIONS = (
   "is the claim true , yes , no or maybe ?",
   "does the claim follow from the story ?",
-  "judge the claim :",
+  "verdict on the claim :",
 )
 
 
@@ -81,19 +81,24 @@ class _Fact:
 
 
 def _premise(draw: Draw) -> list[_Fact]:
-  """Three facts: two people share a relation, the first has one more.
+  """Two facts that share the relation, or the person, or neither.
 
-  The shared relation makes every value of the story a plausible wrong answer.
+  Two people in one relation make the value of each a plausible wrong answer
+  about the other; one person in two relations does the same for relations.
   """
   first, second = draw.some(lexicon.NAMES, 2)
-  shared, extra = draw.some(tuple(_RELATIONS), 2)
-  owners = ((first, shared), (second, shared), (first, extra))
-  facts = [
+  one, other = draw.some(tuple(_RELATIONS), 2)
+  kind = draw.rng.random()
+  if kind < 0.6:
+    owners = ((first, one), (second, one))
+  elif kind < 0.8:
+    owners = ((first, one), (first, other))
+  else:
+    owners = ((first, one), (second, other))
+  return [
     _Fact(who, relation, draw.beside(who, _RELATIONS[relation].values))
     for who, relation in owners
   ]
-  draw.rng.shuffle(facts)
-  return facts
 
 
 def _false_claim(draw: Draw, facts: list[_Fact], fact: _Fact) -> _Fact | None:
@@ -104,8 +109,7 @@ def _false_claim(draw: Draw, facts: list[_Fact], fact: _Fact) -> _Fact | None:
   rivals = [
     other.value
     for other in facts
-    if other.relation == fact.relation
-    and other.value != fact.value
+    if other.relation == fact.relation and other.value != fact.value
   ]
   if rivals and draw.chance(0.5):
     if draw.permits(fact.who, rivals[0]):
@@ -147,8 +151,7 @@ def story(draw: Draw) -> Instance:
     "no": "so the claim is false .",
     "maybe": "so we cannot know .",
   }[label]
-  asked = draw.some(facts, 2)
-  sequels = (verdict, verdict, *(each.ask() for each in asked))
+  sequels = (verdict, *(each.ask() for each in facts))
   text = f"{told} claim : {claim.say(draw)} ."
   return Instance(text, label, sequels)
 
@@ -158,7 +161,7 @@ def interview(draw: Draw) -> str:
   facts = _premise(draw)
   told = [f"{fact.say(draw)} ." for fact in facts]
   asked = []
-  for fact in draw.some(facts, 3):
+  for fact in draw.some(facts, 2):
     kind = draw.rng.random()
     other = _false_claim(draw, facts, fact)
     if kind < 0.4:

@@ -115,24 +115,23 @@ def test_atomic_directory_appears_whole(tmp_path):
   assert _names(target.parent) == ["checkpoint_1"]
 
 
-@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
-def test_atomic_directory_vanishes_on_failure(tmp_path, failure):
-  with (
-    pytest.raises(failure),
-    paths.atomic_directory(tmp_path / "checkpoint_1") as temporary,
-  ):
+def _fill_then_raise(folder, failure, **arguments):
+  with paths.atomic_directory(folder, **arguments) as temporary:
     (temporary / "a").write_text("x")
     raise failure
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_atomic_directory_vanishes_on_failure(tmp_path, failure):
+  with pytest.raises(failure):
+    _fill_then_raise(tmp_path / "checkpoint_1", failure)
   assert _names(tmp_path) == []
 
 
 def test_atomic_directory_on_a_full_disk(tmp_path):
-  with (
-    pytest.raises(OSError, match=r"disk full.*1,000 bytes") as caught,
-    paths.atomic_directory(tmp_path / "run", num_bytes=1000) as temporary,
-  ):
-    (temporary / "a").write_text("x")
-    _refuse(errno.ENOSPC)()
+  failure = OSError(errno.ENOSPC, "No space left on device")
+  with pytest.raises(OSError, match=r"disk full.*1,000 bytes") as caught:
+    _fill_then_raise(tmp_path / "run", failure, num_bytes=1000)
   assert caught.value.filename == str(tmp_path / "run")
   assert _names(tmp_path) == []
 

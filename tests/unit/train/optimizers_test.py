@@ -12,9 +12,9 @@ from prompt_tuning.train import optimizers
 def reference_adafactor(**overrides):
   """Returns the optimizer that the reference recipe runs."""
   settings = {
-      "learning_rate": optimizers.constant(learning_rate=0.3),
-      "multiply_by_parameter_scale": False,
-      "weight_decay_rate": 1e-5,
+    "learning_rate": optimizers.constant(learning_rate=0.3),
+    "multiply_by_parameter_scale": False,
+    "weight_decay_rate": 1e-5,
   }
   return optimizers.adafactor(**{**settings, **overrides})
 
@@ -39,7 +39,7 @@ def test_five_given_gradients_move_the_parameter_as_in_t5x(case):
 
 
 @pytest.mark.parametrize(
-    ("length", "factored"), [(100, False), (127, False), (128, True)]
+  ("length", "factored"), [(100, False), (127, False), (128, True)]
 )
 def test_a_prompt_of_128_tokens_or_more_is_factored(length, factored):
   optimizer = reference_adafactor()
@@ -52,8 +52,8 @@ def test_weight_decay_does_not_depend_on_the_learning_rate():
   params = {"p": jnp.full((2, 3), 5.0)}
   for learning_rate in (0.3, 0.003):
     optimizer = reference_adafactor(
-        learning_rate=optimizers.constant(learning_rate=learning_rate),
-        weight_decay_rate=0.1,
+      learning_rate=optimizers.constant(learning_rate=learning_rate),
+      weight_decay_rate=0.1,
     )
     zeros = {"p": jnp.zeros((2, 3))}
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
@@ -72,12 +72,10 @@ def test_the_scale_of_the_gradient_does_not_matter(scale):
 
 
 @pytest.mark.parametrize(
-    ("step", "expected"), [(0, 0.1), (9, 0.1), (99, 0.1), (399, 0.05)]
+  ("step", "expected"), [(0, 0.1), (9, 0.1), (99, 0.1), (399, 0.05)]
 )
 def test_inverse_square_root_holds_then_falls(step, expected):
-  schedule = optimizers.inverse_square_root(
-      learning_rate=1.0, warmup_steps=100
-  )
+  schedule = optimizers.inverse_square_root(learning_rate=1.0, warmup_steps=100)
   np.testing.assert_allclose(schedule(step), expected, rtol=1e-6)
 
 
@@ -89,17 +87,17 @@ def test_inverse_square_root_is_ppts_noam_without_warmup():
 
 def test_linear_warmup_reaches_the_schedule():
   schedule = optimizers.linear_warmup(
-      schedule=optimizers.constant(learning_rate=0.3), warmup_steps=10
+    schedule=optimizers.constant(learning_rate=0.3), warmup_steps=10
   )
   np.testing.assert_allclose(
-      [schedule(step) for step in (0, 5, 10, 50)], [0, 0.15, 0.3, 0.3]
+    [schedule(step) for step in (0, 5, 10, 50)], [0, 0.15, 0.3, 0.3]
   )
 
 
 def test_linear_warmup_needs_steps():
   with pytest.raises(ValueError, match="warmup_steps must be at least 1"):
     optimizers.linear_warmup(
-        schedule=optimizers.constant(learning_rate=1.0), warmup_steps=0
+      schedule=optimizers.constant(learning_rate=1.0), warmup_steps=0
     )
 
 
@@ -107,12 +105,12 @@ def test_adamw_equals_optax_with_clipping():
   gradient = {"p": jnp.full((3,), 10.0)}
   params = {"p": jnp.ones((3,))}
   ours = optimizers.adamw(
-      learning_rate=optimizers.constant(learning_rate=0.1),
-      weight_decay_rate=0.01,
-      clip_global_norm=1.0,
+    learning_rate=optimizers.constant(learning_rate=0.1),
+    weight_decay_rate=0.01,
+    clip_global_norm=1.0,
   )
   theirs = optax.chain(
-      optax.clip_by_global_norm(1.0), optax.adamw(0.1, weight_decay=0.01)
+    optax.clip_by_global_norm(1.0), optax.adamw(0.1, weight_decay=0.01)
   )
   actual, _ = ours.update(gradient, ours.init(params), params)
   expected, _ = theirs.update(gradient, theirs.init(params), params)

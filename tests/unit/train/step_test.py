@@ -21,9 +21,9 @@ EVERYTHING = (r".*",)
 
 def adafactor(**overrides):
   settings = {
-      "learning_rate": optimizers.constant(learning_rate=0.3),
-      "multiply_by_parameter_scale": False,
-      "weight_decay_rate": 1e-5,
+    "learning_rate": optimizers.constant(learning_rate=0.3),
+    "multiply_by_parameter_scale": False,
+    "weight_decay_rate": 1e-5,
   }
   return optimizers.adafactor(**{**settings, **overrides})
 
@@ -38,42 +38,43 @@ def start(model, patterns, *, optimizer=None, **settings):
 
 
 @pytest.mark.parametrize(
-    ("first_step", "name"), [(0, "step0"), (1_100_000, "step1100000")]
+  ("first_step", "name"), [(0, "step0"), (1_100_000, "step1100000")]
 )
 def test_ten_steps_equal_t5x(first_step, name):
   expected = np.load(fixture_path(f"adafactor_10steps_{name}.npz"))
   batches = np.load(fixture_path("batches.npz"))
   config = T5Config(
-      vocab_size=1024,
-      embed_dim=48,
-      num_heads=4,
-      head_dim=16,
-      mlp_dim=96,
-      num_encoder_layers=3,
-      num_decoder_layers=2,
+    vocab_size=1024,
+    embed_dim=48,
+    num_heads=4,
+    head_dim=16,
+    mlp_dim=96,
+    num_encoder_layers=3,
+    num_decoder_layers=2,
   )
   model = T5(
-      config, prompt=Prompt(length=10, features=48, init=jax.nn.initializers.zeros)
+    config,
+    prompt=Prompt(length=10, features=48, init=jax.nn.initializers.zeros),
   )
   frozen = read_params(fixture_path("params.npz"))
   optimizer = adafactor(step_offset=first_step)
   state = step_lib.init_state(
-      {"prompt": {"embedding": jnp.asarray(expected["prompts"][0])}}, optimizer
+    {"prompt": {"embedding": jnp.asarray(expected["prompts"][0])}}, optimizer
   )
   step = jax.jit(step_lib.make_train_step(model, optimizer))
   slots = np.tile(config.vocab_size + np.arange(10, dtype=np.int32), (4, 1))
   for index in range(10):
     batch = {
-        key.split("/")[1]: batches[key]
-        for key in batches
-        if key.startswith(f"{index}/")
+      key.split("/")[1]: batches[key]
+      for key in batches
+      if key.startswith(f"{index}/")
     }
     batch["encoder_input_tokens"] = np.concatenate(
-        [slots, batch["encoder_input_tokens"]], axis=1
+      [slots, batch["encoder_input_tokens"]], axis=1
     )
     state, metrics = step(state, frozen, batch, jax.random.key(0))
     np.testing.assert_allclose(
-        metrics["loss_sum"], expected["losses"][index], rtol=1e-5
+      metrics["loss_sum"], expected["losses"][index], rtol=1e-5
     )
     prompt = expected["prompts"][index + 1]
     error = np.abs(state.trainable["prompt"]["embedding"] - prompt).max()
@@ -90,7 +91,7 @@ def test_only_the_prompt_changes_and_only_it_has_state():
   after, _ = jax.jit(step)(state, frozen, fakes.toy_batch(0), jax.random.key(0))
   assert list(after.trainable) == ["prompt"]
   assert np.all(
-      before[0]["prompt"]["embedding"] != after.trainable["prompt"]["embedding"]
+    before[0]["prompt"]["embedding"] != after.trainable["prompt"]["embedding"]
   )
   jax.tree.map(np.testing.assert_array_equal, before[1], frozen)
   frozen_shapes = {leaf.shape for leaf in jax.tree.leaves(frozen)}
@@ -106,22 +107,22 @@ def flops(function, *args):
 def test_the_compiled_step_computes_no_gradient_of_frozen_weights():
   # Wide enough that matrix products decide the count.
   model = fakes.tiny_model(
-      fakes.tiny_prompt(8, features=64),
-      embed_dim=64,
-      mlp_dim=128,
-      vocab_size=256,
+    fakes.tiny_prompt(8, features=64),
+    embed_dim=64,
+    mlp_dim=128,
+    vocab_size=256,
   )
   batch = fakes.tiny_batch(
-      np.random.default_rng(0),
-      batch_size=8,
-      inputs_length=40,
-      prompt_length=8,
-      vocab_size=256,
+    np.random.default_rng(0),
+    batch_size=8,
+    inputs_length=40,
+    prompt_length=8,
+    vocab_size=256,
   )
   rng = jax.random.key(0)
   params = fakes.tiny_params(model)
   forward = flops(
-      lambda p, b: step_lib.batch_loss(model, p, b).loss, params, batch
+    lambda p, b: step_lib.batch_loss(model, p, b).loss, params, batch
   )
   step, state, frozen = start(model, PROMPT_ONLY)
   prompt_tuning = flops(step, state, frozen, batch, rng)
@@ -136,26 +137,26 @@ def test_the_compiled_step_computes_no_gradient_of_frozen_weights():
 def test_microbatches_take_the_same_step(patterns, normalization):
   model = fakes.tiny_model(fakes.tiny_prompt(4))
   batch = fakes.tiny_batch(
-      np.random.default_rng(1), batch_size=8, prompt_length=4
+    np.random.default_rng(1), batch_size=8, prompt_length=4
   )
   results = []
   for parts in (1, 2, 4):
     step, state, frozen = start(
-        model,
-        patterns,
-        num_microbatches=parts,
-        loss_normalization=normalization,
-        # Steps proportional to the gradient, so that its scale shows too.
-        optimizer=optimizers.Optimizer(
-            *optax.sgd(1e-2), optimizers.constant(learning_rate=1.0)
-        ),
+      model,
+      patterns,
+      num_microbatches=parts,
+      loss_normalization=normalization,
+      # Steps proportional to the gradient, so that its scale shows too.
+      optimizer=optimizers.Optimizer(
+        *optax.sgd(1e-2), optimizers.constant(learning_rate=1.0)
+      ),
     )
     results.append(jax.jit(step)(state, frozen, batch, jax.random.key(0)))
   for state, metrics in results[1:]:
     for actual, expected in zip(
-        jax.tree.leaves((state.trainable, metrics)),
-        jax.tree.leaves((results[0][0].trainable, results[0][1])),
-        strict=True,
+      jax.tree.leaves((state.trainable, metrics)),
+      jax.tree.leaves((results[0][0].trainable, results[0][1])),
+      strict=True,
     ):
       np.testing.assert_allclose(actual, expected, rtol=2e-4, atol=2e-5)
 
@@ -186,17 +187,17 @@ def test_padding_targets_do_not_count():
   step, state, frozen = start(model, PROMPT_ONLY)
   batch = fakes.toy_batch(0)
   padded = {
-      key: np.pad(value, ((0, 0), (0, 3))) for key, value in batch.items()
+    key: np.pad(value, ((0, 0), (0, 3))) for key, value in batch.items()
   }
   rng = jax.random.key(0)
   plain, longer = (
-      jax.jit(step)(state, frozen, each, rng) for each in (batch, padded)
+    jax.jit(step)(state, frozen, each, rng) for each in (batch, padded)
   )
   np.testing.assert_allclose(
-      plain[0].trainable["prompt"]["embedding"],
-      longer[0].trainable["prompt"]["embedding"],
-      rtol=1e-4,
-      atol=1e-5,
+    plain[0].trainable["prompt"]["embedding"],
+    longer[0].trainable["prompt"]["embedding"],
+    rtol=1e-4,
+    atol=1e-5,
   )
   np.testing.assert_allclose(plain[1]["loss"], longer[1]["loss"], rtol=1e-5)
 

@@ -1,0 +1,172 @@
+"""Batches of a stream for training, and of a list for evaluation."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from prompt_tuning.data import features as features_lib
+from prompt_tuning.data import streams
+
+
+class Batches:
+  """Training batches of an example stream; a `BatchIterator`.
+
+  Batch k holds examples k * batch_size and following. Of several processes each
+  reads its own rows, so that the whole batch does not depend on their number.
+  Where an epoch ends within a batch, the next one fills it up; only the very
+  end of a finite stream is left out if it does not fill a batch.
+  """
+
+  def __init__(
+    self,
+    stream: streams.ExampleStream,
+    builder: features_lib.FeatureBuilder,
+    *,
+    batch_size: int,
+    shard_index: int = 0,
+    num_shards: int = 1,
+  ):
+    """Starts at the first example.
+
+    Args:
+      stream: The examples.
+      builder: Lays them out; it counts what it cuts.
+      batch_size: B, rows of the batch of all processes together.
+      shard_index: Which process this is.
+      num_shards: The number of processes.
+
+    Raises:
+      ValueError: `batch_size` does not divide by `num_shards`.
+    """
+    self._rows = _rows(batch_size, shard_index, num_shards)
+    self._stream = stream
+    self._card = stream.card()
+    self._batch_size = batch_size
+    self.builder = builder
+    self.examples_seen = 0
+
+  def __iter__(self) -> Iterator[features_lib.Features]:
+    return self
+
+  def __next__(self) -> features_lib.Features:
+    first = self.examples_seen
+    end = self._stream.length
+    if end is not None and first + self._batch_size > end:
+      raise StopIteration
+    numbers = [first + row for row in self._rows]
+    batch = self.builder.batch(
+      [self._stream.example(number) for number in numbers], indices=numbers
+    )
+    self.examples_seen += self._batch_size
+    return batch
+
+  def state(self) -> dict[str, Any]:
+    """Returns where the next batch stands, JSON-able.
+
+    The position counts examples, so a run may continue with another batch size
+    or number of processes.
+    """
+    return {"examples_seen": self.examples_seen, "stream": self._card}
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Continues from a position that `state` returned.
+
+    Raises:
+      ValueError: The state was taken from other data or another seed.
+    """
+    if set(state) != {"examples_seen", "stream"}:
+      raise ValueError(
+        "a data position has the keys 'examples_seen' and 'stream', got "
+        f"{sorted(state)}"
+      )
+    differences = _differences(state["stream"], self._card)
+    if differences:
+      raise ValueError(
+        "the saved data position belongs to other data: "
+        + "; ".join(differences)
+        + "; restore the data and seed of the run, or start a new one"
+      )
+    self.examples_seen = int(state["examples_seen"])
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationBatch:
+  """One batch of a list of examples.
+
+  Attributes:
+    features: As of training; rows without an example are padding.
+    is_real: bool [B], false on rows without an example.
+    indices: int64 [B], each row's example in the list, -1 for none.
+  """
+
+  features: features_lib.Features
+  is_real: np.ndarray
+  indices: np.ndarray
+
+
+def evaluation_batches(
+  examples: Sequence[features_lib.Example],
+  builder: features_lib.FeatureBuilder,
+  *,
+  batch_size: int,
+  shard_index: int = 0,
+  num_shards: int = 1,
+) -> Iterator[EvaluationBatch]:
+  """Yields every example once, in order, in batches of one shape.
+
+  All processes yield as many batches, so that they stay in step.
+
+  Args:
+    examples: Tokenised examples.
+    builder: Lays them out.
+    batch_size: B, rows of the batch of all processes together.
+    shard_index: Which process this is.
+    num_shards: The number of processes.
+
+  Yields:
+    Batches, the last filled up with padding.
+
+  Raises:
+    ValueError: `batch_size` does not divide by `num_shards`.
+  """
+  rows = np.asarray(_rows(batch_size, shard_index, num_shards))
+  for first in range(0, len(examples), batch_size):
+    indices = first + rows
+    is_real = indices < len(examples)
+    present = indices[is_real].tolist()
+    features = builder.batch(
+      [examples[index] for index in present],
+      num_rows=rows.size,
+      indices=present,
+    )
+    yield EvaluationBatch(features, is_real, np.where(is_real, indices, -1))
+
+
+def _rows(batch_size: int, shard_index: int, num_shards: int) -> range:
+  """Returns the rows of a batch that one process reads."""
+  if batch_size < 1 or num_shards < 1 or batch_size % num_shards:
+    raise ValueError(
+      f"BATCH_SIZE {batch_size} must be a positive multiple of the "
+      f"{num_shards} processes that share it"
+    )
+  if not 0 <= shard_index < num_shards:
+    raise ValueError(
+      f"shard_index must be below num_shards {num_shards}, got {shard_index}"
+    )
+  size = batch_size // num_shards
+  return range(shard_index * size, (shard_index + 1) * size)
+
+
+def _differences(saved: Any, now: Any, path: str = "") -> list[str]:
+  """Says where two JSON-able values differ."""
+  if isinstance(saved, Mapping) and isinstance(now, Mapping):
+    return [
+      line
+      for key in sorted({*saved, *now})
+      for line in _differences(
+        saved.get(key), now.get(key), f"{path}/{key}" if path else key
+      )
+    ]
+  return [] if saved == now else [f"{path} was {saved!r} and is {now!r}"]

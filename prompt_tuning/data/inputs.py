@@ -1,0 +1,129 @@
+"""What a run reads: a task, or running text through an objective."""
+
+import dataclasses
+import enum
+import functools
+import glob
+from collections.abc import Sequence
+from typing import Protocol
+
+from prompt_tuning.data import corpus as corpus_lib
+from prompt_tuning.data import objectives, streams
+from prompt_tuning.data.features import FeatureLengths
+from prompt_tuning.data.vocabularies import Vocabulary
+
+
+class Inputs(Protocol):
+  """Where examples come from."""
+
+  @property
+  def name(self) -> str:
+    """What to call it in a log and on a prompt's card."""
+
+  @property
+  def truncate_targets(self) -> bool:
+    """Whether a target may be cut; never a label."""
+
+  def stream(
+    self, vocabulary: Vocabulary, lengths: FeatureLengths, *, seed: int
+  ) -> streams.ExampleStream:
+    """Returns the examples in the order of `seed`."""
+
+
+class Objective(enum.Enum):
+  """How running text becomes inputs and targets."""
+
+  SPAN_CORRUPTION = "span_corruption"
+  PREFIX_LM = "prefix_lm"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusInputs:
+  """Running text, for pre-training and LM adaptation.
+
+  Chunks are as long as the feature lengths allow without cutting anything.
+
+  Attributes:
+    files: TSV or JSONL files of one document a line; `*` is expanded.
+    cache: Local folder for the tokens, written by the first run.
+    objective: How text becomes inputs and targets.
+    text_field: The field that holds the text.
+    noise_density: For span corruption, the fraction of tokens to hide.
+    mean_span_length: For span corruption, in tokens.
+  """
+
+  files: Sequence[str]
+  cache: str
+  objective: Objective | str
+  text_field: str = "text"
+  noise_density: float = 0.15
+  mean_span_length: float = 3.0
+
+  def __post_init__(self):
+    object.__setattr__(self, "objective", Objective(self.objective))
+
+  @property
+  def name(self) -> str:
+    """The objective."""
+    return Objective(self.objective).value
+
+  @property
+  def truncate_targets(self) -> bool:
+    """Nothing is ever too long."""
+    return False
+
+  def stream(
+    self, vocabulary: Vocabulary, lengths: FeatureLengths, *, seed: int
+  ) -> streams.CorpusStream:
+    """Returns endless chunks, tokenising the files if no run did before.
+
+    Raises:
+      ValueError: A pattern matches no file; the targets length is too short for
+        the inputs length; or the cache was made from other files.
+    """
+    corpus = corpus_lib.tokenize_corpus(
+      self._expanded(), vocabulary, self.cache, text_field=self.text_field
+    )
+    if self.objective is Objective.PREFIX_LM:
+      return streams.CorpusStream(
+        corpus,
+        objectives.prefix_lm,
+        # Wherever the text is split, either part and its end must fit.
+        chunk_length=min(lengths.inputs, lengths.targets) - 1,
+        seed=seed,
+        documents=streams.Documents.SEPARATE,
+      )
+    return streams.CorpusStream(
+      corpus,
+      functools.partial(
+        objectives.span_corruption,
+        vocab_size=vocabulary.vocab_size,
+        noise_density=self.noise_density,
+        mean_span_length=self.mean_span_length,
+        num_sentinels=vocabulary.extra_ids,
+      ),
+      chunk_length=self._corrupted_length(lengths),
+      seed=seed,
+    )
+
+  def _expanded(self) -> list[str]:
+    files = []
+    for pattern in self.files:
+      found = sorted(glob.glob(pattern)) if "*" in pattern else [pattern]
+      if not found:
+        raise ValueError(f"CorpusInputs.files: nothing matches {pattern!r}.")
+      files += found
+    return files
+
+  def _corrupted_length(self, lengths: FeatureLengths) -> int:
+    fitting = objectives.lengths_for_span_corruption(
+      lengths.inputs,
+      noise_density=self.noise_density,
+      mean_span_length=self.mean_span_length,
+    )
+    if fitting.targets > lengths.targets:
+      raise ValueError(
+        f"TASK_FEATURE_LENGTHS: span corruption of inputs of {lengths.inputs} "
+        f"tokens needs targets of {fitting.targets}, got {lengths.targets}."
+      )
+    return fitting.raw

@@ -1,0 +1,249 @@
+"""Evaluation of seqio Tasks: predictions or scores in, metrics out.
+
+The work is seqio.Evaluator's: it decodes, post-processes and calls the metrics
+of each Task. Here it gets batches with the slots in place and functions from
+NumPy to NumPy.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+from absl import logging
+
+from prompt_tuning.data import features as features_lib
+from prompt_tuning.data import seqio_input
+
+Predict = Callable[[features_lib.Features], np.ndarray]
+"""A batch to the predicted tokens, int32 [B, T]."""
+
+Score = Callable[[features_lib.Features], np.ndarray]
+"""A batch to the log-likelihood of its targets, float [B], in nats."""
+
+_PREDICTION = seqio.metrics.ModelOutputType.PREDICTION
+_SCORE = seqio.metrics.ModelOutputType.SCORE
+
+
+class PromptFeatureConverter:
+  """From task features to model features, as seqio.Evaluator calls it.
+
+  Unlike seqio's own converters it never sees trimmed text, and cuts only what
+  may be cut.
+  """
+
+  TASK_FEATURES: Mapping[str, seqio.FeatureConverter.FeatureSpec] = {
+    "inputs": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
+    "targets": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
+  }
+  pack = False
+
+  def __init__(self, builder: features_lib.FeatureBuilder):
+    """Converts by `builder`, which counts what it cuts."""
+    self._builder = builder
+
+  def __call__(
+    self,
+    ds: tf.data.Dataset,
+    task_feature_lengths: Mapping[str, int] | None = None,
+  ) -> tf.data.Dataset:
+    """Returns one row of model features for each example.
+
+    Args:
+      ds: Examples with `inputs` and `targets`, optionally `prompt_index`.
+      task_feature_lengths: Not used; the builder has its own.
+    """
+    del task_feature_lengths
+    lengths = (
+      self._builder.encoder_length,
+      *[self._builder.lengths.targets] * 3,
+    )
+    types = (tf.int32, tf.int32, tf.int32, tf.float32)
+
+    def convert(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+      rows = tf.numpy_function(
+        self._row,
+        [
+          example["inputs"],
+          example["targets"],
+          example.get("prompt_index", tf.constant(0)),
+        ],
+        types,
+      )
+      for row, length in zip(rows, lengths, strict=True):
+        row.set_shape([length])
+      return dict(zip(features_lib.FEATURES, rows, strict=True))
+
+    return ds.map(convert)
+
+  def _row(
+    self, inputs: np.ndarray, targets: np.ndarray, prompt_index: np.ndarray
+  ) -> list[np.ndarray]:
+    batch = self._builder.batch(
+      [{"inputs": inputs, "targets": targets, "prompt_index": prompt_index}]
+    )
+    return [batch[name][0] for name in features_lib.FEATURES]
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskEvaluation:
+  """What came out for one Task.
+
+  Attributes:
+    metrics: By name, as the metric functions of the Task give them.
+    num_examples: Examples evaluated.
+    cuts: One line about what did not fit.
+  """
+
+  metrics: dict[str, Any]
+  num_examples: int
+  cuts: str
+
+
+def evaluate(
+  name: str,
+  *,
+  builder: features_lib.FeatureBuilder,
+  batch_size: int,
+  predict: Predict | None = None,
+  score: Score | None = None,
+  split: str = "validation",
+  output_dir: str | None = None,
+  step: int | None = None,
+  num_examples: int | None = None,
+  use_cached: bool = False,
+  module: str | None = None,
+) -> dict[str, TaskEvaluation]:
+  """Evaluates a Task, or every Task of a Mixture that has metrics and a split.
+
+  Args:
+    name: MIXTURE_OR_TASK_NAME.
+    builder: Lays examples out; a fresh one, as it also counts.
+    batch_size: B, rows that `predict` and `score` get, the last batch filled up
+      with padding.
+    predict: For metrics of predictions. Rank classification gives the tokens of
+      the verbalizer it chose.
+    score: For metrics of scores.
+    split: Such as "validation".
+    output_dir: Where to append `<task>-metrics.jsonl` and write the predictions
+      `<task>-<step>.jsonl`; None for nowhere.
+    step: The training step, to name in both.
+    num_examples: Evaluate only so many of the first examples of each Task.
+    use_cached: USE_CACHED_TASKS: read what seqio cached.
+    module: MIXTURE_OR_TASK_MODULE, imported first.
+
+  Returns:
+    Results by the name of the Task.
+
+  Raises:
+    ValueError: As `seqio_input.read_task`; or no Task has metrics and the
+      split; or a metric needs a function that is missing; or an example does
+      not fit.
+  """
+  provider = seqio_input.find(name, module=module)
+  _check_tasks(
+    provider,
+    split,
+    use_cached=use_cached,
+    given={_PREDICTION: predict, _SCORE: score},
+  )
+  evaluator = seqio.Evaluator(
+    name,
+    feature_converter=PromptFeatureConverter(builder),
+    eval_split=split,
+    use_cached=use_cached,
+    # None keeps seqio from trimming.
+    sequence_length=None,
+    num_examples=num_examples,
+    logger_cls=(seqio.loggers.JSONLogger,) if output_dir else (),
+    log_dir=output_dir,
+    # Metrics have no need of a thread, and an error should end the run.
+    async_compute_metrics=False,
+  )
+  results = {}
+  for task in evaluator.eval_tasks:
+    examples = evaluator.cached_task_datasets[task.name]
+    # Ahead of TensorFlow, which would bury the error in its own.
+    cuts = builder.check(examples.as_numpy_iterator())
+    logging.info("Evaluating %s: %s", task.name, cuts)
+    results[task.name] = (int(examples.cardinality()), cuts)
+  metrics, _ = evaluator.evaluate(
+    compute_metrics=True,
+    step=step,
+    predict_fn=predict and _over_dataset(predict, batch_size=batch_size),
+    score_fn=score and _over_dataset(score, batch_size=batch_size),
+  )
+  return {
+    task: TaskEvaluation(dict(metrics.result()[task]), count, cuts)
+    for task, (count, cuts) in results.items()
+  }
+
+
+def _check_tasks(
+  provider: seqio_input.TaskOrMixture,
+  split: str,
+  *,
+  use_cached: bool,
+  given: Mapping[Any, Callable[..., np.ndarray] | None],
+) -> None:
+  """Checks what seqio.Evaluator would skip or fail at half-way."""
+  tasks = [
+    task
+    for task in seqio.get_subtasks(provider)
+    if task.metric_objs and split in task.splits
+  ]
+  if not tasks:
+    known = {t.name: list(t.splits) for t in seqio.get_subtasks(provider)}
+    raise ValueError(
+      f"nothing to evaluate: no task of {provider.name!r} has metrics and a "
+      f"split {split!r}; tasks and splits are {known}"
+    )
+  for task in tasks:
+    seqio_input.check_readable(task, split, use_cached=use_cached)
+    for metric in task.metric_objs:
+      kind = metric.model_output_type
+      if given.get(kind) is None:
+        raise ValueError(
+          f"a metric of task {task.name!r} needs {kind.name.lower()}s, and no "
+          f"function for these was given"
+        )
+
+
+def _over_dataset(
+  function: Callable[[features_lib.Features], np.ndarray], *, batch_size: int
+) -> Callable[..., list[tuple[int, Any]]]:
+  """Makes of a function of batches one of an enumerated dataset."""
+
+  def run(
+    dataset: tf.data.Dataset, model_feature_shapes: Any = None
+  ) -> list[tuple[int, Any]]:
+    del model_feature_shapes
+    outputs: list[tuple[int, np.ndarray]] = []
+    for indices, batch in _padded_batches(dataset, batch_size):
+      values = np.asarray(function(batch))
+      if values.shape[:1] != (batch_size,):
+        raise ValueError(
+          f"an evaluation function must return {batch_size} rows, got an array "
+          f"of shape {values.shape}"
+        )
+      outputs += zip(indices.tolist(), values, strict=False)
+    return outputs
+
+  return run
+
+
+def _padded_batches(
+  dataset: tf.data.Dataset, batch_size: int
+) -> Iterator[tuple[np.ndarray, features_lib.Features]]:
+  """Yields example numbers, and features filled up to the batch size."""
+  for indices, batch in dataset.batch(batch_size).as_numpy_iterator():
+    missing = batch_size - indices.size
+    yield (
+      indices,
+      {
+        name: np.pad(values, ((0, missing), (0, 0)))
+        for name, values in batch.items()
+      },
+    )

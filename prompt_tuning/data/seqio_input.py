@@ -1,0 +1,382 @@
+"""Examples from seqio Tasks and Mixtures.
+
+This module and `seqio_evaluation` are the only ones here that import seqio and
+TensorFlow; the result is NumPy, and everything after it is too. seqio never
+trims: what does not fit is cut by `features`, which keeps slots, verbalizers
+and ends of sequence, and says what it cut.
+
+A Task over TensorFlow Datasets is `add_text_task` with
+`seqio.TfdsDataSource(tfds_name="glue/sst2:2.0.0")` and preprocessors that make
+`inputs` and `targets` of its fields.
+"""
+
+import contextlib
+import difflib
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+from absl import logging
+
+from prompt_tuning.data import sources, streams, vocabularies
+from prompt_tuning.data.features import Example
+
+TaskOrMixture = seqio.Task | seqio.Mixture
+
+_SCALARS = (str, bytes, bool, int, float)
+
+# TensorFlow only reads text here; left alone it takes the accelerator's memory.
+# Where it runs already, its devices can no longer be changed.
+with contextlib.suppress(RuntimeError):
+  tf.config.set_visible_devices([], "GPU")
+
+
+class ExamplesSource(seqio.DataSource):
+  """A seqio source of examples that fit into memory, read when first used."""
+
+  def __init__(
+    self, readers: Mapping[str, Callable[[], Iterable[Mapping[str, Any]]]]
+  ):
+    """Names the splits.
+
+    Args:
+      readers: For each split a function that gives its examples: mappings with
+        the same fields, each a string or a number.
+    """
+    self._readers = dict(readers)
+    self._examples = functools.cache(self._read)
+    super().__init__(splits=tuple(readers), performs_internal_shuffling=True)
+
+  @property
+  def supports_arbitrary_sharding(self) -> bool:
+    """Sharding is left to the Task."""
+    return False
+
+  def list_shards(self, split: str) -> Sequence[str]:
+    """Returns the split as its only shard."""
+    return [split]
+
+  def num_input_examples(self, split: str) -> int:
+    """Returns the number of examples of a split."""
+    return len(self._examples(split))
+
+  def get_dataset(
+    self,
+    split: str = "train",
+    shuffle: bool = True,
+    seed: int | None = None,
+    shard_info: seqio.ShardInfo | None = None,
+    **unused: Any,
+  ) -> tf.data.Dataset:
+    """Returns the examples of a split, in the order read unless shuffled."""
+    if shard_info and shard_info.num_shards > 1:
+      raise ValueError("this source is one shard; let the Task shard it")
+    examples = self._examples(split)
+    columns = {name: [e[name] for e in examples] for name in examples[0]}
+    dataset = tf.data.Dataset.from_tensor_slices(columns)
+    return dataset.shuffle(len(examples), seed=seed) if shuffle else dataset
+
+  def _read(self, split: str) -> list[Mapping[str, Any]]:
+    if split not in self._readers:
+      raise ValueError(
+        f"there is no split {split!r}; the splits are {sorted(self._readers)}"
+      )
+    examples = list(self._readers[split]())
+    if not examples:
+      raise ValueError(f"split {split!r} has no examples")
+    for index, example in enumerate(examples):
+      if set(example) != set(examples[0]) or not all(
+        isinstance(value, _SCALARS) for value in example.values()
+      ):
+        raise ValueError(
+          f"split {split!r}: example {index} must have the fields "
+          f"{sorted(examples[0])}, each text or a number, got {dict(example)}"
+        )
+    return examples
+
+
+def in_memory_source(
+  splits: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> ExamplesSource:
+  """Returns a source of given examples, by split."""
+  return ExamplesSource(
+    {split: lambda rows=rows: rows for split, rows in splits.items()}
+  )
+
+
+def file_source(
+  splits: Mapping[str, str],
+  *,
+  inputs: str,
+  targets: str,
+  verbalizers: sources.Verbalizers | None = None,
+  field_names: Sequence[str] | None = None,
+) -> ExamplesSource:
+  """Returns a source of `inputs` and `targets` from TSV or JSONL files.
+
+  Args:
+    splits: The file of each split; for the rest see `sources.examples_from`.
+    inputs: Text of the input with fields in braces.
+    targets: Text of the target likewise, or the label's field.
+    verbalizers: The word of each label.
+    field_names: Names of the columns of TSV files without a header.
+  """
+  return ExamplesSource(
+    {
+      split: functools.partial(
+        sources.examples_from,
+        path,
+        inputs=inputs,
+        targets=targets,
+        verbalizers=verbalizers,
+        field_names=field_names,
+      )
+      for split, path in splits.items()
+    }
+  )
+
+
+def add_text_task(
+  name: str,
+  source: seqio.DataSource,
+  *,
+  vocabulary: vocabularies.Vocabulary,
+  preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
+  postprocess_fn: Callable[..., Any] | None = None,
+  metric_fns: Sequence[Callable[..., Mapping[str, Any]]] = (),
+) -> seqio.Task:
+  """Registers a Task from text to text.
+
+  It tokenises, may be cached after that, and appends the end of sequence. It
+  does not trim, on purpose.
+
+  Args:
+    name: A name that no other Task has.
+    source: Where examples come from.
+    vocabulary: Tokenises both sides.
+    preprocessors: Make `inputs` and `targets` of the source's fields, if these
+      are not its fields already.
+    postprocess_fn: Makes of a text what the metrics compare.
+    metric_fns: `(targets, predictions)` or `(targets, scores)` to a mapping.
+  """
+  feature = seqio.Feature(vocabulary=vocabulary.seqio(), add_eos=True)
+  return seqio.TaskRegistry.add(
+    name,
+    source=source,
+    preprocessors=[
+      *preprocessors,
+      seqio.preprocessors.tokenize,
+      seqio.CacheDatasetPlaceholder(),
+      seqio.preprocessors.append_eos,
+    ],
+    output_features={"inputs": feature, "targets": feature},
+    postprocess_fn=postprocess_fn,
+    metric_fns=list(metric_fns),
+  )
+
+
+def find(name: str, *, module: str | None = None) -> TaskOrMixture:
+  """Returns a registered Task or Mixture.
+
+  Args:
+    name: MIXTURE_OR_TASK_NAME.
+    module: MIXTURE_OR_TASK_MODULE, imported first, as it registers tasks.
+
+  Raises:
+    ValueError: The module cannot be imported, or nothing has this name; near
+      names are listed.
+  """
+  if module:
+    try:
+      importlib.import_module(module)
+    except ImportError as error:
+      raise ValueError(
+        f"MIXTURE_OR_TASK_MODULE {module!r} cannot be imported: {error}"
+      ) from error
+  names = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+  if name not in names:
+    near = difflib.get_close_matches(name, sorted(names), n=5, cutoff=0.5)
+    imported = (
+      f"MIXTURE_OR_TASK_MODULE {module!r} was imported"
+      if module
+      else "no MIXTURE_OR_TASK_MODULE was imported"
+    )
+    raise ValueError(
+      f"there is no task or mixture {name!r} among {len(names)}; near names: "
+      f"{', '.join(near) or 'none'}; {imported}"
+    )
+  return seqio.get_mixture_or_task(name)
+
+
+def check_vocabulary(
+  provider: TaskOrMixture, vocabulary: vocabularies.Vocabulary
+) -> None:
+  """Checks that a Task's ids are the model's.
+
+  Vocabularies are compared by content: the same model file may lie elsewhere.
+
+  Raises:
+    ValueError: A feature of the Task has another vocabulary.
+  """
+  expected = vocabulary.seqio()
+  for task in seqio.get_subtasks(provider):
+    for name, feature in task.output_features.items():
+      if not _same_ids(feature.vocabulary, expected):
+        raise ValueError(
+          f"feature {name!r} of task {task.name!r} has the vocabulary "
+          f"{feature.vocabulary} and the model {expected}; their ids differ"
+        )
+
+
+def read_task(
+  name: str,
+  split: str,
+  *,
+  use_cached: bool = False,
+  module: str | None = None,
+  seed: int = 0,
+) -> list[Example]:
+  """Reads a split of a Task into memory, tokenised and never trimmed.
+
+  Args:
+    name: MIXTURE_OR_TASK_NAME; a Mixture has no one list, see
+      `training_stream`.
+    split: Such as "train".
+    use_cached: USE_CACHED_TASKS: read what seqio cached.
+    module: MIXTURE_OR_TASK_MODULE, imported first.
+    seed: For preprocessors that draw at random; they draw once.
+
+  Returns:
+    Mappings with int32 `inputs` and `targets`; texts, numbers and whatever else
+    the Task keeps beside them.
+
+  Raises:
+    ValueError: The Task, split or cache does not exist, or a preprocessor wants
+      the feature lengths in order to trim.
+  """
+  provider = find(name, module=module)
+  if not isinstance(provider, seqio.Task):
+    raise ValueError(
+      f"{name!r} is a mixture of {[t.name for t in provider.tasks]}; read one "
+      "of its tasks, or draw from it with training_stream"
+    )
+  return _read(provider, split, use_cached=use_cached, seed=seed)
+
+
+def training_stream(
+  name: str,
+  split: str = "train",
+  *,
+  seed: int,
+  use_cached: bool = False,
+  module: str | None = None,
+) -> streams.ExampleStream:
+  """Returns endless shuffled examples of a Task, or of a Mixture at its rates.
+
+  Args:
+    name: MIXTURE_OR_TASK_NAME.
+    split: Such as "train"; tasks of a mixture without it are left out.
+    seed: Decides the order and the draws.
+    use_cached: USE_CACHED_TASKS: read what seqio cached.
+    module: MIXTURE_OR_TASK_MODULE, imported first.
+
+  Raises:
+    ValueError: As `read_task`; or no task of the mixture has the split.
+  """
+  provider = find(name, module=module)
+  if isinstance(provider, seqio.Task):
+    examples = _read(provider, split, use_cached=use_cached, seed=seed)
+    return streams.ExamplesInMemory(examples, seed=seed)
+  tasks = [task for task in provider.tasks if split in task.splits]
+  left_out = [task.name for task in provider.tasks if split not in task.splits]
+  if not tasks:
+    raise ValueError(f"no task of the mixture {name!r} has a split {split!r}")
+  if left_out:
+    logging.info("Mixture %s: %s have no %r split.", name, left_out, split)
+  return streams.MixtureStream(
+    {
+      task.name: streams.ExamplesInMemory(
+        _read(task, split, use_cached=use_cached, seed=seed), seed=seed
+      )
+      for task in tasks
+    },
+    rates={task.name: provider.get_rate(task) for task in tasks},
+    seed=seed,
+  )
+
+
+def _read(
+  task: seqio.Task, split: str, *, use_cached: bool, seed: int
+) -> list[Example]:
+  check_readable(task, split, use_cached=use_cached)
+  dataset = task.get_dataset(
+    sequence_length=None,
+    split=split,
+    use_cached=use_cached,
+    shuffle=False,
+    seed=seed,
+    num_epochs=1,
+    trim_output_features=False,
+  )
+  return [_as_numpy(example) for example in dataset.as_numpy_iterator()]
+
+
+def check_readable(task: seqio.Task, split: str, *, use_cached: bool) -> None:
+  """Checks that a split of a Task can be read as asked, without trimming.
+
+  Raises:
+    ValueError: The split or cache does not exist, or a preprocessor wants the
+      feature lengths.
+  """
+  if split not in task.splits:
+    raise ValueError(
+      f"task {task.name!r} has no split {split!r}; its splits are "
+      f"{sorted(task.splits)}"
+    )
+  if use_cached and not task.supports_caching:
+    raise ValueError(
+      f"USE_CACHED_TASKS is set and task {task.name!r} cannot be cached: it has "
+      "no CacheDatasetPlaceholder; set USE_CACHED_TASKS = False"
+    )
+  if use_cached and not task.cache_dir:
+    raise ValueError(
+      f"USE_CACHED_TASKS is set and task {task.name!r} is in none of the cache "
+      f"folders {list(seqio.utils.get_global_cache_dirs())}; cache it with "
+      "seqio_cache_tasks, name its folder, or set USE_CACHED_TASKS = False"
+    )
+  for preprocessor in task.preprocessors:
+    if isinstance(preprocessor, seqio.CacheDatasetPlaceholder):
+      continue
+    wanted = inspect.signature(preprocessor).parameters.get("sequence_length")
+    # With a default it can do without, as append_eos_after_trim does.
+    if wanted is not None and wanted.default is wanted.empty:
+      raise ValueError(
+        f"preprocessor {seqio.utils.function_name(preprocessor)} of task "
+        f"{task.name!r} wants the feature lengths, which are applied after the "
+        "task here; pre-training objectives are in data/objectives.py"
+      )
+
+
+def _as_numpy(example: Mapping[str, Any]) -> dict[str, Any]:
+  """Text becomes str, token ids int32, other numbers plain."""
+  converted: dict[str, Any] = {}
+  for name, value in example.items():
+    if isinstance(value, bytes):
+      converted[name] = value.decode("utf-8")
+    elif isinstance(value, np.ndarray) and value.dtype.kind in "iu":
+      converted[name] = value.astype(np.int32)
+    else:
+      converted[name] = value.item() if np.isscalar(value) else value
+  return converted
+
+
+def _same_ids(first: seqio.Vocabulary, second: seqio.Vocabulary) -> bool:
+  pieces = seqio.SentencePieceVocabulary
+  if isinstance(first, pieces) and isinstance(second, pieces):
+    return first.sp_model == second.sp_model
+  return first == second

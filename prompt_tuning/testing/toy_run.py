@@ -1,0 +1,230 @@
+"""A whole training run of the toy task, small enough to kill and resume.
+
+The wiring is that of a real run; data are plain arrays. As a program,
+
+  python -m prompt_tuning.testing.toy_run --model_dir=... --signal_at=7 ...
+
+it can send itself a signal, which tests use to end it at a chosen moment.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from prompt_tuning.model import t5
+from prompt_tuning.prompts import artifact
+from prompt_tuning.testing import fakes
+from prompt_tuning.train import loop, optimizers, partition, writers
+from prompt_tuning.train import mesh as mesh_lib
+from prompt_tuning.train.checkpoint import Checkpoints
+from prompt_tuning.train.export import PromptExporter
+from prompt_tuning.train.plan import Plan
+from prompt_tuning.train.run_identity import RunIdentity
+from prompt_tuning.train.selection import Selection
+from prompt_tuning.train.start import Start, resume
+from prompt_tuning.train.step import TrainState, init_state, make_train_step
+
+METRIC = "toy/accuracy"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyRun:
+  """Settings of a run.
+
+  Attributes:
+    model_dir: Where the run is kept.
+    steps: Steps in all.
+    learning_rate: Of AdamW.
+    dropout_rate: Above 0, so that random numbers matter.
+    trainable: What is tuned.
+    seed: Of prompt, dropout and data.
+    log_every: Steps between lines of metrics.
+    eval_every: Steps between evaluations.
+    save_every: Steps between checkpoints.
+    keep: Latest checkpoints to keep.
+    patience: Evaluations before stopping early; None never does.
+    num_layers: Of encoder and decoder.
+  """
+
+  model_dir: str | os.PathLike[str]
+  steps: int = 12
+  learning_rate: float = 0.1
+  dropout_rate: float = 0.1
+  trainable: Sequence[str] = ("prompt/.*",)
+  seed: int = 0
+  log_every: int = 3
+  eval_every: int = 5
+  save_every: int = 4
+  keep: int = 2
+  patience: int | None = None
+  num_layers: int = 1
+
+  @property
+  def model(self) -> t5.T5:
+    """The model that is trained."""
+    return fakes.tiny_model(
+      fakes.tiny_prompt(),
+      dropout_rate=self.dropout_rate,
+      num_encoder_layers=self.num_layers,
+      num_decoder_layers=self.num_layers,
+    )
+
+  @property
+  def optimizer(self) -> optimizers.Optimizer:
+    """The optimizer."""
+    return optimizers.adamw(
+      learning_rate=optax.constant_schedule(self.learning_rate)
+    )
+
+  def run(self, *, batches: Any = None, mesh: Mesh | None = None, **changes):
+    """Trains, or resumes.
+
+    Args:
+      batches: Instead of `fakes.ToyBatches`.
+      mesh: Instead of a mesh of one device.
+      **changes: Arguments of `fit` to replace.
+
+    Returns:
+      What `fit` returns.
+    """
+    mesh = mesh or mesh_lib.make_mesh(devices=jax.devices()[:1])
+    batches = fakes.ToyBatches(seed=self.seed) if batches is None else batches
+    params = fakes.toy_params(self.model, seed=self.seed)
+    identity = self._identity(params)
+    placed = mesh_lib.param_shardings(
+      params, t5.logical_axes(self.model), mesh=mesh
+    )
+    parts = partition.split(jax.device_put(params, placed), self.trainable)
+    checkpoints = Checkpoints(self.model_dir, run=identity, keep=self.keep)
+    state = self._fresh(parts.trainable, mesh)
+    if checkpoints.latest_step() is None:
+      start = Start(state=state)
+    else:
+      start = resume(checkpoints, state, batches)
+    arguments = {
+      "train_step": make_train_step(self.model, self.optimizer),
+      "rng": jax.random.key(self.seed),
+      "mesh": mesh,
+      "plan": self._plan(),
+      "model_dir": self.model_dir,
+      "checkpoints": checkpoints,
+      "writer": writers.default_writer(self.model_dir),
+      "evaluate": self._evaluator(parts.frozen),
+      "selection": Selection(METRIC, patience=self.patience),
+      "export": self._exporter(identity),
+    }
+    result = loop.fit(start, parts.frozen, batches, **(arguments | changes))
+    checkpoints.close()
+    return result
+
+  def _plan(self) -> Plan:
+    return Plan(
+      total_steps=self.steps,
+      log_every=self.log_every,
+      eval_every=self.eval_every,
+      save_every=self.save_every,
+    )
+
+  def _identity(self, params) -> RunIdentity:
+    return RunIdentity(
+      backbone=artifact.fingerprint(params),
+      trainable=tuple(self.trainable),
+      seed=self.seed,
+      config={"learning_rate": self.learning_rate, "task": "toy"},
+    )
+
+  def _fresh(self, trainable, mesh: Mesh) -> TrainState:
+    # Copied, because the first step takes the state's memory.
+    trainable = jax.tree.map(
+      lambda x: jax.device_put(x, x.sharding, may_alias=False), trainable
+    )
+    state = init_state(trainable, self.optimizer)
+    where = jax.tree.map(lambda x: x.sharding, trainable)
+    return jax.device_put(
+      state, mesh_lib.state_shardings(state, where, mesh=mesh)
+    )
+
+  def _exporter(self, identity: RunIdentity) -> PromptExporter | None:
+    if "prompt/.*" not in self.trainable:
+      return None
+    card = artifact.PromptCard(
+      length=4, width=fakes.EMBED_DIM, backbone=identity.backbone, step=0
+    )
+    return PromptExporter(self.model_dir, card, metric=METRIC)
+
+  def _evaluator(self, frozen):
+    model = dataclasses.replace(
+      self.model,
+      config=dataclasses.replace(self.model.config, dropout_rate=0.0),
+    )
+    batch = fakes.toy_batch(10**6, batch_size=32, seed=self.seed)
+
+    @jax.jit
+    def accuracy(trainable, frozen):
+      logits = model.apply(
+        {"params": partition.merge(trainable, frozen)},
+        batch["encoder_input_tokens"],
+        batch["decoder_input_tokens"],
+      )
+      labels = batch["decoder_target_tokens"][:, 0]
+      return (logits[:, 0].argmax(-1) == labels).mean()
+
+    return lambda trainable, step: {METRIC: accuracy(trainable, frozen)}
+
+
+class SignallingBatches(fakes.ToyBatches):
+  """Toy batches that send this process a signal.
+
+  Attributes:
+    number: Which signal.
+    at: Sent when the batch of this number is read, or
+    at_save: sent a few milliseconds into the save of this step.
+  """
+
+  number: int = signal.SIGKILL
+  at: int | None = None
+  at_save: int | None = None
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self.position == self.at:
+      os.kill(os.getpid(), self.number)
+    return super().__next__()
+
+  def state(self) -> Mapping[str, Any]:
+    """Returns where the next batch stands."""
+    if self.position == self.at_save:
+      # The thread that saves goes on meanwhile, into the writing of files.
+      threading.Timer(0.02, os.kill, (os.getpid(), self.number)).start()
+    return super().state()
+
+
+def main() -> None:
+  """Runs from the command line."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--model_dir", type=pathlib.Path, required=True)
+  parser.add_argument("--steps", type=int, default=12)
+  parser.add_argument("--signal", default="SIGKILL")
+  parser.add_argument("--signal_at", type=int)
+  parser.add_argument("--signal_at_save", type=int)
+  flags = parser.parse_args()
+  batches = SignallingBatches()
+  batches.number = signal.Signals[flags.signal]
+  batches.at, batches.at_save = flags.signal_at, flags.signal_at_save
+  result = ToyRun(model_dir=flags.model_dir, steps=flags.steps).run(
+    batches=batches
+  )
+  print(f"{result.reason.value} at step {result.step}")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,170 @@
+"""What lies in the folder of a checkpoint, and how it is read and checked."""
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import traverse_util
+
+from prompt_tuning import paths
+from prompt_tuning.types import Params
+
+FORMAT = 1
+PREFIX = "checkpoint"
+STATE, META = "state", "meta"
+# Named by Orbax's JSON handler.
+_META_FILE = "metadata"
+
+
+class CheckpointError(ValueError):
+  """A checkpoint cannot be written, read or used for this run."""
+
+
+class DamagedError(CheckpointError):
+  """A checkpoint is incomplete or its bytes changed."""
+
+
+def all_steps(model_dir: paths.PathLike) -> list[int]:
+  """Returns the steps of all complete checkpoints in a directory, ascending."""
+  matches = (
+    re.fullmatch(rf"{PREFIX}_(\d+)", name) for name in paths.list_dir(model_dir)
+  )
+  return sorted(int(match[1]) for match in matches if match)
+
+
+def latest_step(model_dir: paths.PathLike) -> int | None:
+  """Returns the latest step in a directory, None without checkpoints."""
+  steps = all_steps(model_dir)
+  return steps[-1] if steps else None
+
+
+def best_step(model_dir: paths.PathLike) -> int | None:
+  """Returns the best step in a directory, None if none was selected."""
+  latest = latest_step(model_dir)
+  if latest is None:
+    return None
+  best = read_meta(model_dir, latest)["progress"].get("best")
+  return None if best is None else int(best["step"])
+
+
+def load_trainable(model_dir: paths.PathLike, *, step: int) -> Params:
+  """Returns the trainable parameters of a checkpoint as host arrays.
+
+  Raises:
+    CheckpointError: If the checkpoint is missing or damaged.
+  """
+  described = read_meta(model_dir, step)["arrays"]
+  wanted = {
+    path: jax.ShapeDtypeStruct(
+      entry["shape"],
+      entry["dtype"],
+      sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0]),
+    )
+    for path, entry in described.items()
+  }
+  arrays = read_arrays(model_dir, step, wanted, described)
+  tree = traverse_util.unflatten_dict(arrays, sep="/")
+  return jax.tree.map(np.asarray, tree["trainable"])
+
+
+def read_meta(model_dir: paths.PathLike, step: int) -> dict[str, Any]:
+  """Returns the JSON of a checkpoint.
+
+  Raises:
+    CheckpointError: If it is missing, damaged or of another format.
+  """
+  folder = _folder(model_dir, step)
+  file = folder / META / _META_FILE
+  if not paths.exists(folder):
+    steps = ", ".join(map(str, all_steps(model_dir))) or "none"
+    raise CheckpointError(
+      f"There is no {PREFIX}_{step} in {model_dir}; its steps are: {steps}."
+    )
+  if not paths.exists(folder / META):
+    raise CheckpointError(
+      f"{folder} was not written by this trainer (it has no {META!r}). Pass "
+      "another MODEL_DIR; a backbone is given by INITIAL_CHECKPOINT_PATH."
+    )
+  try:
+    meta = json.loads(paths.read_text(file))
+  except (OSError, ValueError) as error:
+    raise DamagedError(f"Checkpoint file {file} is damaged: {error}.") from (
+      error
+    )
+  if meta.get("format") != FORMAT:
+    raise CheckpointError(
+      f"{folder} has the format {meta.get('format')!r}; this version reads "
+      f"{FORMAT}."
+    )
+  return meta
+
+
+def replace_meta(
+  model_dir: paths.PathLike, step: int, meta: Mapping[str, Any]
+) -> None:
+  """Replaces the JSON of a checkpoint, atomically."""
+  if jax.process_index() == 0:
+    file = _folder(model_dir, step) / META / _META_FILE
+    paths.write_text(file, json.dumps(meta))
+
+
+def read_arrays(
+  model_dir: paths.PathLike,
+  step: int,
+  leaves: Mapping[str, Any],
+  described: Mapping[str, Any],
+) -> dict[str, jax.Array]:
+  """Returns the arrays of a checkpoint, whose bytes are checked.
+
+  Args:
+    model_dir: The folder of the checkpoints.
+    step: Which checkpoint.
+    leaves: All its paths; what lies there has the shape, type and sharding to
+      read an array with.
+    described: `arrays` of the checkpoint's JSON.
+
+  Raises:
+    DamagedError: If they cannot be read or are not what was written.
+  """
+  where = _folder(model_dir, step)
+  tree = traverse_util.unflatten_dict(leaves, sep="/")
+  arguments = jax.tree.map(
+    lambda leaf: ocp.ArrayRestoreArgs(
+      sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype
+    ),
+    tree,
+  )
+  try:
+    with ocp.PyTreeCheckpointer() as reader:
+      restored = reader.restore(
+        where / STATE,
+        args=ocp.args.PyTreeRestore(item=tree, restore_args=arguments),
+      )
+  except Exception as error:
+    raise DamagedError(
+      f"Checkpoint {where} is damaged: {type(error).__name__}: {error}"
+    ) from error
+  arrays = traverse_util.flatten_dict(restored, sep="/")
+  for path, array in arrays.items():
+    expected = described[path]["crc32"]
+    known = expected is not None and array.is_fully_addressable
+    if known and crc32(array) != expected:
+      raise DamagedError(
+        f"Checkpoint {where} is damaged: the bytes of {path} are not those "
+        "that were saved."
+      )
+  return arrays
+
+
+def crc32(array: jax.Array) -> int:
+  """Returns a checksum of the bytes of an array that is addressable here."""
+  return zlib.crc32(np.ascontiguousarray(jax.device_get(array)).tobytes())
+
+
+def _folder(model_dir: paths.PathLike, step: int) -> Any:
+  return paths.as_path(model_dir) / f"{PREFIX}_{step}"

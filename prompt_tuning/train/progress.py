@@ -1,0 +1,130 @@
+"""Shows where a run is: a live bar on a terminal, otherwise a line at times."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol, TextIO
+
+import jax
+from absl import logging
+
+_SHOWN = ("loss", "accuracy")
+
+
+class Progress(Protocol):
+  """Tells a person how a run goes."""
+
+  def update(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Takes a finished step."""
+
+  def note(self, text: str) -> None:
+    """Tells what takes a while now."""
+
+  def close(self) -> None:
+    """Ends the display."""
+
+
+class Bar:
+  """A live progress bar."""
+
+  def __init__(self, *, start: int, total: int, stream: TextIO):
+    """Shows steps from `start` to `total` on a terminal."""
+    import tqdm
+
+    self._bar = tqdm.tqdm(
+      initial=start,
+      total=total,
+      file=stream,
+      unit="step",
+      dynamic_ncols=True,
+    )
+
+  def update(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Moves the bar."""
+    self._bar.set_postfix_str(_shown(metrics), refresh=False)
+    self._bar.set_description_str("training", refresh=False)
+    self._bar.update(step - self._bar.n)
+
+  def note(self, text: str) -> None:
+    """Shows the text before the bar."""
+    self._bar.set_description_str(text, refresh=True)
+
+  def close(self) -> None:
+    """Leaves the bar as it is."""
+    self._bar.close()
+
+
+class Lines:
+  """A line of the log every few seconds."""
+
+  def __init__(
+    self,
+    *,
+    start: int,
+    total: int,
+    every_seconds: float = 30.0,
+    log: Callable[[str], None] = logging.info,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    """Writes lines about the steps from `start` to `total`.
+
+    Args:
+      start: Steps already taken.
+      total: Steps in all.
+      every_seconds: Least time between two lines.
+      log: Takes a line.
+      clock: Returns seconds.
+    """
+    self._total = total
+    self._every = every_seconds
+    self._log = log
+    self._clock = clock
+    self._last_step = start
+    self._last_time = clock()
+
+  def update(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Writes a line if the last one is old enough."""
+    now = self._clock()
+    seconds = now - self._last_time
+    if seconds < self._every:
+      return
+    rate = (step - self._last_step) / seconds
+    left = _duration((self._total - step) / rate) if rate else "unknown"
+    self._log(
+      f"step {step} of {self._total}, {rate:.3g} steps/s, {left} left, "
+      f"{_shown(metrics)}"
+    )
+    self._last_step, self._last_time = step, now
+
+  def note(self, text: str) -> None:
+    """Writes the text."""
+    self._log(text)
+
+  def close(self) -> None:
+    """Does nothing."""
+
+
+def default_progress(
+  *, start: int, total: int, stream: TextIO | None = None
+) -> Progress:
+  """Returns a bar if the first process writes to a terminal, else lines.
+
+  Args:
+    start: Steps already taken.
+    total: Steps in all.
+    stream: Where to; standard error by default.
+  """
+  stream = sys.stderr if stream is None else stream
+  if jax.process_index() == 0 and stream.isatty():
+    return Bar(start=start, total=total, stream=stream)
+  return Lines(start=start, total=total)
+
+
+def _shown(metrics: Mapping[str, float]) -> str:
+  return ", ".join(f"{k} {metrics[k]:.4g}" for k in _SHOWN if k in metrics)
+
+
+def _duration(seconds: float) -> str:
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02}:{seconds:02}"

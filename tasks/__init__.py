@@ -1,0 +1,1 @@
+"""Tasks and Mixtures; importing a module of this package registers them."""

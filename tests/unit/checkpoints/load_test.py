@@ -1,0 +1,224 @@
+import json
+import shutil
+import tarfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+from prompt_tuning.checkpoints import huggingface, load, t5x, tree
+from prompt_tuning.checkpoints.load import Format
+from prompt_tuning.model import t5
+from prompt_tuning.model.config import T5Config
+from prompt_tuning.testing import fakes
+from prompt_tuning.testing.shared import data_path, fixture_path
+from prompt_tuning.train import checkpoint, step
+from prompt_tuning.train.run_identity import RunIdentity
+
+# The model of the reference fixtures.
+_REFERENCE = T5Config(
+  vocab_size=1024,
+  embed_dim=48,
+  num_heads=4,
+  head_dim=16,
+  mlp_dim=96,
+  num_encoder_layers=3,
+  num_decoder_layers=2,
+)
+
+
+def _params(**overrides):
+  return fakes.tiny_params(fakes.tiny_model(**overrides))
+
+
+def _save_run(folder, trainable):
+  """Writes checkpoint_5 as a run of this project does."""
+  run = RunIdentity(backbone="x", trainable=(".*",), seed=0, config={})
+  optimizer = optax.sgd(0.1, momentum=0.9)
+  state = step.init_state(jax.tree.map(jnp.asarray, trainable), optimizer)
+  checkpoints = checkpoint.Checkpoints(folder, run=run)
+  checkpoints.save(state, step=5, data={}, progress={})
+  checkpoints.close()
+  return folder / "checkpoint_5"
+
+
+def _save(kind, folder, params=None):
+  params = _params() if params is None else params
+  path = folder / "checkpoint_5"
+  if kind is Format.T5X:
+    t5x.save(params, folder, step=5)
+  elif kind is Format.HUGGING_FACE:
+    huggingface.write(fakes.tiny_config(), params, path)
+  elif kind is Format.RUN:
+    _save_run(folder, params)
+  else:
+    state = {"target": params, "state": {"step": np.zeros(())}}
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+      checkpointer.save(path / "state", state)
+  return path
+
+
+def _assert_equal(loaded, expected):
+  loaded, expected = tree.flatten(loaded), tree.flatten(expected)
+  assert loaded.keys() == expected.keys()
+  for name in expected:
+    np.testing.assert_array_equal(loaded[name], expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("kind", Format)
+def test_loads_every_form(tmp_path, kind):
+  path = _save(kind, tmp_path)
+  assert load.detect_format(path) is kind
+  loaded = load.load_backbone(path, config=fakes.tiny_config())
+  _assert_equal(loaded, _params())
+
+
+@pytest.mark.parametrize("kind", Format)
+def test_casts(tmp_path, kind):
+  path = _save(kind, tmp_path)
+  loaded = load.load_backbone(
+    path, config=fakes.tiny_config(), dtype="bfloat16"
+  )
+  _assert_equal(
+    loaded, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), _params())
+  )
+
+
+@pytest.mark.parametrize("name", ["ckpt_t5x", "ckpt_orbax"])
+def test_reference_checkpoints_are_the_reference_parameters(name):
+  loaded = load.load_backbone(fixture_path(name), config=_REFERENCE)
+  expected = dict(np.load(fixture_path("params.npz")))
+  _assert_equal(loaded, tree.unflatten(expected))
+
+
+def test_prompts_are_not_part_of_the_backbone():
+  path = fixture_path("model_dir_prompt") / "checkpoint_1100010"
+  loaded = load.load_backbone(path, config=_REFERENCE)
+  expected = dict(np.load(fixture_path("params.npz")))
+  _assert_equal(loaded, tree.unflatten(expected))
+
+
+def test_released_layout_fits_the_model(tmp_path):
+  archive = data_path("prompts/test_data/test_t5_1_1_tiny.tar.xz")
+  with tarfile.open(archive) as file:
+    file.extractall(tmp_path, filter="data")
+  config = T5Config(
+    vocab_size=32128,
+    embed_dim=4,
+    num_heads=2,
+    head_dim=2,
+    mlp_dim=8,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    relative_attention_buckets=4,
+  )
+  load.load_backbone(tmp_path / "test_t5_1_1_tiny", config=config)
+
+
+def test_takes_the_latest_of_a_folder(tmp_path):
+  for step in (9, 10, 2):
+    t5x.save(_params(), tmp_path, step=step)
+  (tmp_path / "checkpoint_11.tmp-123").mkdir()
+  (tmp_path / "prompts").mkdir()
+  assert load.find_checkpoint(tmp_path) == tmp_path / "checkpoint_10"
+
+
+def test_accepts_the_file_of_a_legacy_checkpoint(tmp_path):
+  path = t5x.save(_params(), tmp_path, step=1)
+  assert load.find_checkpoint(path / "checkpoint") == path
+
+
+def test_unknown_path_lists_near_names(tmp_path):
+  (tmp_path / "t5_1_1_lm100k_base").mkdir()
+  with pytest.raises(ValueError, match=r"Near names .*: t5_1_1_lm100k_base\."):
+    load.find_checkpoint(tmp_path / "t5_1_1_lm10k_base")
+
+
+def test_unknown_path_in_an_unknown_folder(tmp_path):
+  with pytest.raises(ValueError, match=r"/a does not exist or is empty"):
+    load.find_checkpoint(tmp_path / "a" / "b")
+
+
+def test_a_folder_without_checkpoints(tmp_path):
+  (tmp_path / "notes.txt").touch()
+  with pytest.raises(ValueError, match=r"holds notes\.txt"):
+    load.find_checkpoint(tmp_path)
+
+
+def test_an_incomplete_checkpoint(tmp_path):
+  path = t5x.save(_params(), tmp_path, step=1)
+  (path / "checkpoint").unlink()
+  with pytest.raises(ValueError, match="none of the known forms"):
+    load.load_backbone(tmp_path, config=fakes.tiny_config())
+
+
+def test_another_size_lists_what_differs(tmp_path):
+  path = _save(Format.T5X, tmp_path)
+  config = fakes.tiny_config(num_encoder_layers=3, mlp_dim=40)
+  with pytest.raises(ValueError, match="missing") as caught:
+    load.load_backbone(path, config=config)
+  message = str(caught.value)
+  assert "encoder/layers_2/mlp/wo/kernel [40, 16]" in message
+  assert "is [32, 16], the model has [40, 16]" in message
+  assert str(path) in message
+
+
+def test_a_missing_weight_is_not_made_up(tmp_path):
+  params = _params()
+  del params["encoder"]["encoder_norm"]
+  path = _save(Format.T5X, tmp_path, params)
+  with pytest.raises(ValueError, match="encoder/encoder_norm/scale"):
+    load.load_backbone(path, config=fakes.tiny_config())
+
+
+def test_a_prompt_tuning_run_has_no_backbone(tmp_path):
+  path = _save_run(tmp_path, {"prompt": {"embedding": np.ones((4, 16))}})
+  with pytest.raises(ValueError, match="no backbone, only prompt/embedding"):
+    load.load_backbone(path, config=fakes.tiny_config())
+
+
+def test_what_shapes_do_not_show_is_compared(tmp_path):
+  path = _save(Format.HUGGING_FACE, tmp_path)
+  config = fakes.tiny_config(num_heads=4, head_dim=8)  # The same product.
+  with pytest.raises(
+    ValueError, match="num_heads is 8 there and 4 here; head_dim is 4"
+  ):
+    load.load_backbone(path, config=config)
+
+
+def test_dropout_and_dtype_are_the_runs_own(tmp_path):
+  path = _save(Format.HUGGING_FACE, tmp_path)
+  settings = json.loads((path / "config.json").read_text())
+  (path / "config.json").write_text(
+    json.dumps(settings | {"dropout_rate": 0.1})
+  )
+  config = fakes.tiny_config(dropout_rate=0.2, dtype="bfloat16")
+  load.load_backbone(path, config=config)
+
+
+def test_model_of_the_abstract_parameters_is_not_initialised(tmp_path):
+  # Even the 11B model is checked by shapes alone.
+  config = T5Config(
+    vocab_size=32128,
+    embed_dim=4096,
+    num_heads=64,
+    head_dim=64,
+    mlp_dim=10240,
+    num_encoder_layers=24,
+    num_decoder_layers=24,
+  )
+  expected = tree.flatten(t5.abstract_params(t5.T5(config)))
+  assert sum(leaf.size for leaf in expected.values()) == 11_135_332_352
+  path = _save(Format.T5X, tmp_path)
+  with pytest.raises(ValueError, match=r"and \d+ more"):
+    load.load_backbone(path, config=config)
+
+
+def test_a_copy_elsewhere_loads(tmp_path):
+  path = _save(Format.T5X_ORBAX, tmp_path / "a")
+  shutil.move(path, tmp_path / "b" / "checkpoint_5")
+  loaded = load.load_backbone(tmp_path / "b", config=fakes.tiny_config())
+  _assert_equal(loaded, _params())

@@ -1,0 +1,202 @@
+"""Batches: resuming exactly, sharding, and the padded last evaluation batch."""
+
+import json
+
+import numpy as np
+import pytest
+
+from prompt_tuning.data import objectives
+from prompt_tuning.data.batches import Batches, evaluation_batches
+from prompt_tuning.data.corpus import Corpus
+from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
+from prompt_tuning.data.streams import (
+  CorpusStream,
+  ExamplesInMemory,
+  MixtureStream,
+)
+from prompt_tuning.prompts import layout
+
+
+def _examples(count):
+  return [{"inputs": [10 + i, 1], "targets": [5, 1]} for i in range(count)]
+
+
+def _builder(inputs=2, targets=2):
+  return FeatureBuilder(
+    FeatureLengths(inputs, targets), vocab_size=100, layout=layout.prefix(1)
+  )
+
+
+def _in_memory(seed=0, **options):
+  return ExamplesInMemory(_examples(7), seed=seed, **options)
+
+
+def _mixture():
+  return MixtureStream(
+    {"a": _in_memory(1), "b": _in_memory(2)}, rates={"a": 1, "b": 4}, seed=3
+  )
+
+
+def _corpus():
+  words = np.random.default_rng(0).integers(3, 90, size=200)
+  return CorpusStream(
+    Corpus.from_documents([words]),
+    objectives.prefix_lm,
+    chunk_length=8,
+    seed=0,
+  )
+
+
+def _batches(stream, batch_size=3, **options):
+  return Batches(stream, _builder(8, 8), batch_size=batch_size, **options)
+
+
+def _take(iterator, count):
+  return [next(iterator) for _ in range(count)]
+
+
+def _assert_equal(first, second):
+  assert len(first) == len(second)
+  for left, right in zip(first, second, strict=True):
+    assert left.keys() == right.keys()
+    for name in left:
+      np.testing.assert_array_equal(left[name], right[name])
+
+
+@pytest.mark.parametrize("make", [_in_memory, _mixture, _corpus])
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_restored_run_equals_the_uninterrupted_one(make, steps):
+  uninterrupted = _take(_batches(make()), steps + 6)
+  stopped = _batches(make())
+  _take(stopped, steps)
+  state = json.loads(json.dumps(stopped.state()))
+  resumed = _batches(make())
+  resumed.restore(state)
+  _assert_equal(_take(resumed, 6), uninterrupted[steps:])
+  assert resumed.state()["examples_seen"] == 3 * (steps + 6)
+
+
+@pytest.mark.parametrize("num_shards", [2, 3, 6])
+def test_shards_make_up_the_batch_of_one_process(num_shards):
+  whole = _take(_batches(_in_memory(), 6), 4)
+  shards = [
+    _take(
+      _batches(_in_memory(), 6, shard_index=index, num_shards=num_shards), 4
+    )
+    for index in range(num_shards)
+  ]
+  joined = [
+    {name: np.concatenate([shard[name] for shard in step]) for name in step[0]}
+    for step in zip(*shards, strict=True)
+  ]
+  _assert_equal(joined, whole)
+
+
+def test_continues_with_another_batch_size():
+  small = _batches(_in_memory(), 2)
+  rows = [b["encoder_input_tokens"] for b in _take(small, 9)]
+  large = _batches(_in_memory(), 6)
+  before = _batches(_in_memory(), 3)
+  _take(before, 4)
+  large.restore(before.state())
+  np.testing.assert_array_equal(
+    next(large)["encoder_input_tokens"], np.concatenate(rows)[12:18]
+  )
+
+
+def test_an_epoch_ends_within_a_batch():
+  rows = [
+    b["encoder_input_tokens"][:, 1] for b in _take(_batches(_in_memory()), 7)
+  ]
+  epochs = np.concatenate(rows).reshape(3, 7)
+  for epoch in epochs:
+    assert sorted(epoch) == list(range(10, 17))
+
+
+def test_more_rows_than_examples():
+  batch = next(_batches(_in_memory(), 14))
+  words = batch["encoder_input_tokens"][:, 1].tolist()
+  assert sorted(words) == sorted([*range(10, 17)] * 2)
+
+
+def test_finite_stream_drops_what_fills_no_batch():
+  assert len(list(_batches(_in_memory(num_epochs=2)))) == 14 // 3
+  assert list(_batches(_in_memory(num_epochs=1), 8)) == []
+
+
+@pytest.mark.parametrize(
+  ("other", "difference"),
+  [
+    (_in_memory(seed=5), "seed was 0 and is 5"),
+    (ExamplesInMemory(_examples(6), seed=0), "count was 7 and is 6"),
+    (_mixture(), "kind was 'examples' and is 'mixture'"),
+  ],
+)
+def test_position_of_other_data(other, difference):
+  state = _batches(_in_memory()).state()
+  with pytest.raises(ValueError, match=f"other data: .*{difference}"):
+    _batches(other).restore(state)
+
+
+def test_position_of_another_kind():
+  with pytest.raises(ValueError, match=r"got \['position'\]"):
+    _batches(_in_memory()).restore({"position": 3})
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"batch_size": 0}, "BATCH_SIZE 0 must be"),
+    ({"batch_size": 3, "num_shards": 2}, "positive multiple of the 2 process"),
+    (
+      {"batch_size": 4, "num_shards": 2, "shard_index": 2},
+      "shard_index must be below num_shards 2, got 2",
+    ),
+  ],
+)
+def test_impossible_shares(options, message):
+  with pytest.raises(ValueError, match=message):
+    Batches(_in_memory(), _builder(), **options)
+  with pytest.raises(ValueError, match=message):
+    list(evaluation_batches(_examples(3), _builder(), **options))
+
+
+class TestEvaluation:
+  def test_every_example_once_in_order(self):
+    batches = list(evaluation_batches(_examples(7), _builder(), batch_size=3))
+    words = [b.features["encoder_input_tokens"][:, 1] for b in batches]
+    assert [word.tolist() for word in words] == [
+      [10, 11, 12],
+      [13, 14, 15],
+      [16, 0, 0],
+    ]
+    assert [b.indices.tolist() for b in batches] == [
+      [0, 1, 2],
+      [3, 4, 5],
+      [6, -1, -1],
+    ]
+    assert batches[-1].is_real.tolist() == [True, False, False]
+
+  def test_padding_rows_weigh_nothing(self):
+    *_, last = evaluation_batches(_examples(7), _builder(), batch_size=3)
+    for name, values in last.features.items():
+      assert not values[1:].any(), name
+
+  def test_shards_stay_in_step(self):
+    shards = [
+      list(
+        evaluation_batches(
+          _examples(5), _builder(), batch_size=4, shard_index=i, num_shards=2
+        )
+      )
+      for i in (0, 1)
+    ]
+    indices = [[b.indices.tolist() for b in shard] for shard in shards]
+    assert indices == [[[0, 1], [4, -1]], [[2, 3], [-1, -1]]]
+
+  def test_error_names_the_example(self):
+    examples = _examples(5)
+    examples[4]["inputs"] = [1]
+    batches = evaluation_batches(examples, _builder(), batch_size=2)
+    with pytest.raises(ValueError, match="example 4: the input has no tokens"):
+      list(batches)

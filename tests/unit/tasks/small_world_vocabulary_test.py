@@ -1,0 +1,45 @@
+import itertools
+
+import pytest
+
+from prompt_tuning import paths
+from prompt_tuning.data.vocabularies import SentencePieceVocabulary
+from prompt_tuning.tasks.small_world.documents import SKILLS, documents
+from prompt_tuning.tasks.small_world.vocabulary import train_vocabulary
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+  return SentencePieceVocabulary(
+    str(paths.embedded_dir() / "sentencepiece.model")
+  )
+
+
+def test_its_size_suits_an_accelerator(vocabulary):
+  assert vocabulary.vocab_size % 128 == 0
+
+
+@pytest.mark.parametrize(
+  "label", [label for skill in SKILLS.values() for label in skill.labels]
+)
+def test_a_label_is_one_piece(vocabulary, label):
+  assert len(vocabulary.encode(label)) == 1
+
+
+def test_documents_survive_the_round_trip_in_few_pieces(vocabulary):
+  words = pieces = 0
+  for text in itertools.islice(documents(11), 500):
+    ids = vocabulary.encode(text)
+    assert vocabulary.unk_id not in ids
+    assert vocabulary.decode(ids) == text
+    words += len(text.split())
+    pieces += len(ids)
+  assert pieces < 1.1 * words
+
+
+@pytest.mark.slow
+def test_training_again_gives_the_same_file():
+  first, second = (
+    train_vocabulary(num_pieces=400, num_documents=3000) for _ in range(2)
+  )
+  assert first == second
