@@ -6,12 +6,13 @@ first, renamed when complete. A failure leaves the old file as it was.
 
 import contextlib
 import errno
+import importlib.util
 import os
 import pathlib
 import shutil
 import uuid
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 # Read by etils at each use: without it gs:// paths would go through TensorFlow
 # wherever that happens to be installed, and cost seconds of import.
@@ -29,27 +30,27 @@ def is_remote(path: PathLike) -> bool:
   return os.fspath(path).startswith("gs://")
 
 
-def as_path(path: PathLike) -> Any:
+def as_path(path: PathLike) -> pathlib.Path:
   """Returns a path with pathlib's methods.
 
   Args:
     path: A local path, in which `~` is expanded, or a gs:// one.
 
   Returns:
-    A `pathlib.Path`, or an `etils.epath.Path` for gs://.
+    A `pathlib.Path`; for gs:// an `etils.epath.Path`, which differs in type
+    only.
   """
   if not is_remote(path):
     return pathlib.Path(path).expanduser()
   from etils import epath  # Local work should not pay for this import.
 
-  try:
-    import gcsfs  # noqa: F401  # etils would fail much later, less clearly.
-  except ImportError as error:
+  # etils would fail much later and less clearly.
+  if importlib.util.find_spec("gcsfs") is None:
     raise ImportError(
       f"Reaching {os.fspath(path)} needs the package gcsfs; install it with "
       "`pip install gcsfs`."
-    ) from error
-  return epath.Path(path)
+    )
+  return cast(pathlib.Path, epath.Path(path))
 
 
 def exists(path: PathLike) -> bool:
@@ -137,7 +138,7 @@ def write_text(path: PathLike, text: str) -> None:
 @contextlib.contextmanager
 def atomic_directory(
   path: PathLike, *, num_bytes: int | None = None
-) -> Iterator[Any]:
+) -> Iterator[pathlib.Path]:
   """Gives an empty folder that becomes `path` when the block ends well.
 
   Args:
@@ -169,7 +170,7 @@ def atomic_directory(
       raise
 
 
-def make_writable_dir(path: PathLike) -> Any:
+def make_writable_dir(path: PathLike) -> pathlib.Path:
   """Makes a folder if need be and checks that it can be written.
 
   Called before a run starts, so that hours of work do not end in an error.
@@ -212,15 +213,15 @@ def embedded_dir() -> pathlib.Path:
   return _PACKAGE / "embedded"
 
 
-def _temporary(path: Any) -> Any:
+def _temporary(path: pathlib.Path) -> pathlib.Path:
   # The dot hides it from anything that looks for checkpoints by name.
   return path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
 
 
-def _delete_tree(path: Any) -> None:
+def _delete_tree(path: pathlib.Path) -> None:
   if is_remote(path):
     if path.exists():
-      path.rmtree()
+      cast(Any, path).rmtree()  # epath has it, pathlib has not.
   else:
     shutil.rmtree(path, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,9 +26,16 @@ def read(folder: paths.PathLike, *, dtype: str) -> dict[str, np.ndarray]:
     Arrays by their names in the file.
 
   Raises:
-    ValueError: If there are no weights, or a file is truncated or corrupt.
+    ValueError: If there are no weights, a file is truncated or corrupt, or the
+      folder is not local.
     ImportError: If the package that reads the format is missing.
   """
+  if paths.is_remote(folder):
+    # The formats are mapped into memory, which takes a file.
+    raise ValueError(
+      f"Hugging Face folders are read from local disk only; copy "
+      f"{os.fspath(folder)} to one."
+    )
   readers = {_SAFETENSORS: _read_safetensors, _PYTORCH: _read_pytorch}
   for name, reader in readers.items():
     files = _files(folder, name)
@@ -58,7 +66,7 @@ def write(folder: paths.PathLike, weights: Mapping[str, np.ndarray]) -> None:
   paths.write_bytes(paths.as_path(folder) / _SAFETENSORS, packed)
 
 
-def _files(folder: paths.PathLike, name: str) -> list[Any]:
+def _files(folder: paths.PathLike, name: str) -> list[pathlib.Path]:
   folder = paths.as_path(folder)
   if (folder / name).exists():
     return [folder / name]
@@ -69,7 +77,9 @@ def _files(folder: paths.PathLike, name: str) -> list[Any]:
   return [folder / shard for shard in sorted(set(shards))]
 
 
-def _read_safetensors(path: Any, dtype: np.dtype) -> dict[str, np.ndarray]:
+def _read_safetensors(
+  path: pathlib.Path, dtype: np.dtype
+) -> dict[str, np.ndarray]:
   library = _import_safetensors()
   try:
     with library.safe_open(path, framework="np") as file:
@@ -81,7 +91,7 @@ def _read_safetensors(path: Any, dtype: np.dtype) -> dict[str, np.ndarray]:
     raise _broken(path, error) from error
 
 
-def _read_pytorch(path: Any, dtype: np.dtype) -> dict[str, np.ndarray]:
+def _read_pytorch(path: pathlib.Path, dtype: np.dtype) -> dict[str, np.ndarray]:
   try:
     import torch
   except ImportError as error:
@@ -101,7 +111,7 @@ def _read_pytorch(path: Any, dtype: np.dtype) -> dict[str, np.ndarray]:
   }
 
 
-def _broken(path: Any, error: Exception) -> ValueError:
+def _broken(path: pathlib.Path, error: Exception) -> ValueError:
   reason = str(error).split("\n", 1)[0]
   return ValueError(
     f"{path} cannot be read; it is missing, truncated or corrupt. ({reason})"

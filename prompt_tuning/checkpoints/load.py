@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import enum
 import os
+import pathlib
 import re
 from typing import Any
 
@@ -78,7 +79,7 @@ def load_backbone(
   return backbone
 
 
-def find_checkpoint(path: paths.PathLike) -> Any:
+def find_checkpoint(path: paths.PathLike) -> pathlib.Path:
   """Returns the checkpoint at a path, or the latest one in it.
 
   Args:
@@ -131,7 +132,7 @@ def detect_format(checkpoint: paths.PathLike) -> Format:
   return found
 
 
-def _format_of(folder: Any) -> Format | None:
+def _format_of(folder: pathlib.Path) -> Format | None:
   if (folder / t5x.FILE_NAME).is_file():
     return Format.T5X
   if orbax_tree.is_tree(folder / _STATE):
@@ -142,7 +143,7 @@ def _format_of(folder: Any) -> Format | None:
   return None
 
 
-def _near_names(path: Any) -> str:
+def _near_names(path: pathlib.Path) -> str:
   beside = paths.list_dir(path.parent)
   near = difflib.get_close_matches(path.name, beside, n=5, cutoff=0.5)
   if near:

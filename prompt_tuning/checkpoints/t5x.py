@@ -13,6 +13,7 @@ models to ship: with every array inside the msgpack, a checkpoint is one file.
 import dataclasses
 import enum
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,7 +103,7 @@ def save(
   step: int,
   storage: Storage = Storage.ZARR,
   dtype: str | None = None,
-) -> Any:
+) -> pathlib.Path:
   """Writes parameters as `checkpoint_<step>`, whole or not at all.
 
   The optimizer state is the one of a run that optimised none of the parameters,
@@ -150,7 +151,9 @@ def save(
   return path
 
 
-def _store(array: np.ndarray, directory: Any, name: str) -> dict[str, Any]:
+def _store(
+  array: np.ndarray, directory: pathlib.Path, name: str
+) -> dict[str, Any]:
   """Writes an array into its folder; returns T5X's description of it."""
   folder = "target." + name.replace("/", ".")
   metadata = zarr.write_array(directory / folder, array)
@@ -162,7 +165,7 @@ def _store(array: np.ndarray, directory: Any, name: str) -> dict[str, Any]:
   }
 
 
-def _unpack(path: Any) -> dict[str, Any]:
+def _unpack(path: pathlib.Path) -> Mapping[str, Any]:
   packed = paths.read_bytes(path)
   try:
     content = serialization.msgpack_restore(packed)

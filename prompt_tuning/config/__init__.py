@@ -56,6 +56,7 @@ _Result = TypeVar("_Result")
 
 __all__ = [
   "ConfigError",
+  "arguments",
   "call",
   "config_text",
   "define_flags",
@@ -111,6 +112,11 @@ def call(entry: Callable[..., _Result], **supplied: Any) -> _Result:
   Raises:
     ConfigError: If an argument without a default is in neither; lists all.
   """
+  return entry(**arguments(entry, **supplied))
+
+
+def arguments(entry: Callable[..., Any], **supplied: Any) -> dict[str, Any]:
+  """Returns the configured arguments of `entry`; see `call`."""
   selector = names.register(entry)
   bound = gin_config._CONFIG.get(("", selector), {})
   missing = Node("", selector, True, {**bound, **supplied}).missing()
@@ -121,8 +127,7 @@ def call(entry: Callable[..., _Result], **supplied: Any) -> _Result:
       f"  {settings}"
     )
   # gin's wrapper would do the same, but rewrites every error that comes out.
-  configured = gin.get_bindings(entry)
-  return entry(**{**configured, **supplied})
+  return {**gin.get_bindings(entry), **supplied}
 
 
 def resolved_text(entry: Callable[..., Any] | None = None) -> str:

@@ -20,7 +20,7 @@ from gin import config_parser
 from prompt_tuning import paths
 from prompt_tuning.config import files, names, values
 from prompt_tuning.config.errors import ConfigError
-from prompt_tuning.config.graph import MACRO
+from prompt_tuning.config.graph import MACRO, is_required
 
 _KEY = re.compile(r"[A-Za-z_]\w*([./][A-Za-z_]\w*)*")
 _BARE_VALUE = re.compile(
@@ -157,6 +157,10 @@ class Reader:
     else:  # A name without a dot is a macro.
       scope = f"{scope}/{selector}" if scope else selector
       selector, parameter = MACRO, "value"
+    already = gin_config._CONFIG.get((scope, selector), {})
+    if is_required(value) and parameter in already:
+      # To require a value is no value: it replaces none that was given before.
+      return
     gin.bind_parameter((scope, selector, parameter), value)
     self.settings.append(
       Setting(scope, selector, parameter, value, where, is_flag)

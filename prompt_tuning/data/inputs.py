@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from prompt_tuning.data import corpus as corpus_lib
-from prompt_tuning.data import objectives, streams
-from prompt_tuning.data.features import FeatureLengths
+from prompt_tuning.data import objectives, sources, streams
+from prompt_tuning.data.features import Example, FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
 
 
@@ -127,3 +127,96 @@ class CorpusInputs:
         f"tokens needs targets of {fitting.targets}, got {lengths.targets}."
       )
     return fitting.raw
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskInputs:
+  """A split of a seqio Task or Mixture.
+
+  Attributes:
+    task: MIXTURE_OR_TASK_NAME.
+    module: MIXTURE_OR_TASK_MODULE, imported first, as it registers tasks.
+    split: Such as "train".
+    use_cached: USE_CACHED_TASKS: read what seqio cached.
+  """
+
+  task: str
+  module: str | None = None
+  split: str = "train"
+  use_cached: bool = False
+
+  @property
+  def name(self) -> str:
+    """The task's name."""
+    return self.task
+
+  @property
+  def truncate_targets(self) -> bool:
+    """A label is never cut."""
+    return False
+
+  def stream(
+    self, vocabulary: Vocabulary, lengths: FeatureLengths, *, seed: int
+  ) -> streams.ExampleStream:
+    """Returns endless shuffled examples.
+
+    Raises:
+      ValueError: There is no such task or split, or it has another vocabulary.
+    """
+    del lengths  # What does not fit is cut where slots are placed.
+    seqio_input = self._seqio_input(vocabulary)
+    return seqio_input.training_stream(
+      self.task, self.split, seed=seed, use_cached=self.use_cached
+    )
+
+  def examples(self, vocabulary: Vocabulary) -> list[Example]:
+    """Returns the split of a Task once, in order.
+
+    Raises:
+      ValueError: As `stream`; or it is a Mixture.
+    """
+    seqio_input = self._seqio_input(vocabulary)
+    return seqio_input.read_task(
+      self.task, self.split, use_cached=self.use_cached
+    )
+
+  def _seqio_input(self, vocabulary: Vocabulary):
+    # Importing it takes seconds, which runs without a task do not owe.
+    from prompt_tuning.data import seqio_input
+
+    seqio_input.check_vocabulary(
+      seqio_input.find(self.task, module=self.module), vocabulary
+    )
+    return seqio_input
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileInputs:
+  """Texts from a TSV or JSONL file, to predict for.
+
+  Attributes:
+    file: See `sources.read_records`.
+    inputs: Text of the input with fields in braces.
+    targets: Text of the target likewise, to score it; None if there is none.
+  """
+
+  file: str
+  inputs: str = "{inputs}"
+  targets: str | None = None
+
+  @property
+  def name(self) -> str:
+    """The file."""
+    return self.file
+
+  def examples(self, vocabulary: Vocabulary) -> list[Example]:
+    """Returns the texts in order, tokenised.
+
+    Raises:
+      ValueError: A line is malformed or lacks a field.
+    """
+    # Without a target the end of sequence stands for it; nobody reads it.
+    texts = sources.examples_from(
+      self.file, inputs=self.inputs, targets=self.targets or ""
+    )
+    return list(sources.tokenize_examples(texts, vocabulary))

@@ -5,7 +5,6 @@ of each Task. Here it gets batches with the slots in place and functions from
 NumPy to NumPy.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -87,128 +86,121 @@ class PromptFeatureConverter:
     return [batch[name][0] for name in features_lib.FEATURES]
 
 
-@dataclasses.dataclass(frozen=True)
-class TaskEvaluation:
-  """What came out for one Task.
-
-  Attributes:
-    metrics: By name, as the metric functions of the Task give them.
-    num_examples: Examples evaluated.
-    cuts: One line about what did not fit.
-  """
-
-  metrics: dict[str, Any]
-  num_examples: int
-  cuts: str
-
-
-def evaluate(
-  name: str,
-  *,
-  builder: features_lib.FeatureBuilder,
-  batch_size: int,
-  predict: Predict | None = None,
-  score: Score | None = None,
-  split: str = "validation",
-  output_dir: str | None = None,
-  step: int | None = None,
-  num_examples: int | None = None,
-  use_cached: bool = False,
-  module: str | None = None,
-) -> dict[str, TaskEvaluation]:
+class TaskEvaluator:
   """Evaluates a Task, or every Task of a Mixture that has metrics and a split.
 
-  Args:
-    name: MIXTURE_OR_TASK_NAME.
-    builder: Lays examples out; a fresh one, as it also counts.
-    batch_size: B, rows that `predict` and `score` get, the last batch filled up
-      with padding.
-    predict: For metrics of predictions. Rank classification gives the tokens of
-      the verbalizer it chose.
-    score: For metrics of scores.
-    split: Such as "validation".
-    output_dir: Where to append `<task>-metrics.jsonl` and write the predictions
-      `<task>-<step>.jsonl`; None for nowhere.
-    step: The training step, to name in both.
-    num_examples: Evaluate only so many of the first examples of each Task.
-    use_cached: USE_CACHED_TASKS: read what seqio cached.
-    module: MIXTURE_OR_TASK_MODULE, imported first.
-
-  Returns:
-    Results by the name of the Task.
-
-  Raises:
-    ValueError: As `seqio_input.read_task`; or no Task has metrics and the
-      split; or a metric needs a function that is missing; or an example does
-      not fit.
+  Examples are read once, when it is made.
   """
-  provider = seqio_input.find(name, module=module)
-  _check_tasks(
-    provider,
-    split,
-    use_cached=use_cached,
-    given={_PREDICTION: predict, _SCORE: score},
-  )
-  evaluator = seqio.Evaluator(
-    name,
-    feature_converter=PromptFeatureConverter(builder),
-    eval_split=split,
-    use_cached=use_cached,
-    # None keeps seqio from trimming.
-    sequence_length=None,
-    num_examples=num_examples,
-    logger_cls=(seqio.loggers.JSONLogger,) if output_dir else (),
-    log_dir=output_dir,
-    # Metrics have no need of a thread, and an error should end the run.
-    async_compute_metrics=False,
-  )
-  results = {}
-  for task in evaluator.eval_tasks:
-    examples = evaluator.cached_task_datasets[task.name]
-    # Ahead of TensorFlow, which would bury the error in its own.
-    cuts = builder.check(examples.as_numpy_iterator())
-    logging.info("Evaluating %s: %s", task.name, cuts)
-    results[task.name] = (int(examples.cardinality()), cuts)
-  metrics, _ = evaluator.evaluate(
-    compute_metrics=True,
-    step=step,
-    predict_fn=predict and _over_dataset(predict, batch_size=batch_size),
-    score_fn=score and _over_dataset(score, batch_size=batch_size),
-  )
-  return {
-    task: TaskEvaluation(dict(metrics.result()[task]), count, cuts)
-    for task, (count, cuts) in results.items()
-  }
+
+  def __init__(
+    self,
+    name: str,
+    *,
+    builder: features_lib.FeatureBuilder,
+    batch_size: int,
+    split: str = "validation",
+    output_dir: str | None = None,
+    num_examples: int | None = None,
+    use_cached: bool = False,
+    module: str | None = None,
+  ):
+    """Reads the examples, and checks that they fit.
+
+    Args:
+      name: MIXTURE_OR_TASK_NAME.
+      builder: Lays examples out.
+      batch_size: B, rows that the evaluated functions get, the last batch
+        filled up with padding.
+      split: Such as "validation".
+      output_dir: Where to append `<task>-metrics.jsonl` and to write the
+        predictions `<task>-<step>.jsonl`; None for nowhere.
+      num_examples: Evaluate only so many of the first examples of each Task.
+      use_cached: USE_CACHED_TASKS: read what seqio cached.
+      module: MIXTURE_OR_TASK_MODULE, imported first.
+
+    Raises:
+      ValueError: As `seqio_input.read_task`; or no Task has metrics and the
+        split; or an example does not fit.
+    """
+    provider = seqio_input.find(name, module=module)
+    _check_tasks(provider, split, use_cached=use_cached)
+    self._batch_size = batch_size
+    self._evaluator = seqio.Evaluator(
+      name,
+      feature_converter=PromptFeatureConverter(builder),
+      eval_split=split,
+      use_cached=use_cached,
+      # None keeps seqio from trimming.
+      sequence_length=None,
+      num_examples=num_examples,
+      logger_cls=(seqio.loggers.JSONLogger,) if output_dir else (),
+      log_dir=output_dir,
+      # An error in a metric should end the run, not a thread.
+      async_compute_metrics=False,
+    )
+    self.num_examples: dict[str, int] = {}
+    self.cuts: dict[str, str] = {}
+    for task, examples in self._evaluator.cached_task_datasets.items():
+      self.num_examples[task] = int(examples.cardinality())
+      # Ahead of TensorFlow, which would bury the error in its own.
+      self.cuts[task] = builder.check(examples.as_numpy_iterator())
+      logging.info("To evaluate %s: %s", task, self.cuts[task])
+
+  def evaluate(
+    self,
+    *,
+    predict: Predict | None = None,
+    score: Score | None = None,
+    step: int | None = None,
+  ) -> dict[str, dict[str, Any]]:
+    """Runs the functions over all examples and computes the metrics.
+
+    Args:
+      predict: For metrics of predictions. Rank classification gives the tokens
+        of the verbalizer it chose.
+      score: For metrics of scores.
+      step: The training step, named in the files.
+
+    Returns:
+      For each Task its metrics by name, as its metric functions give them.
+
+    Raises:
+      ValueError: A metric needs a function that is missing.
+    """
+    functions = {_PREDICTION: predict, _SCORE: score}
+    for task in self._evaluator.eval_tasks:
+      for kind in {metric.model_output_type for metric in task.metric_objs}:
+        if functions.get(kind) is None:
+          raise ValueError(
+            f"a metric of task {task.name!r} needs {kind.name.lower()}s, and "
+            "no function for these was given"
+          )
+    metrics, _ = self._evaluator.evaluate(
+      compute_metrics=True,
+      step=step,
+      model_fns={
+        kind: _over_dataset(function, batch_size=self._batch_size)
+        for kind, function in functions.items()
+        if function is not None
+      },
+    )
+    return {task: dict(values) for task, values in metrics.result().items()}
 
 
 def _check_tasks(
-  provider: seqio_input.TaskOrMixture,
-  split: str,
-  *,
-  use_cached: bool,
-  given: Mapping[Any, Callable[..., np.ndarray] | None],
+  provider: seqio_input.TaskOrMixture, split: str, *, use_cached: bool
 ) -> None:
-  """Checks what seqio.Evaluator would skip or fail at half-way."""
-  tasks = [
-    task
-    for task in seqio.get_subtasks(provider)
-    if task.metric_objs and split in task.splits
-  ]
-  if not tasks:
-    known = {t.name: list(t.splits) for t in seqio.get_subtasks(provider)}
+  """Checks what seqio.Evaluator would only skip, with a line in the log."""
+  tasks = seqio.get_subtasks(provider)
+  evaluated = [t for t in tasks if t.metric_objs and split in t.splits]
+  if not evaluated:
+    known = {task.name: list(task.splits) for task in tasks}
     raise ValueError(
       f"nothing to evaluate: no task of {provider.name!r} has metrics and a "
       f"split {split!r}; tasks and splits are {known}"
     )
-  for task in tasks:
+  for task in evaluated:
     seqio_input.check_readable(task, split, use_cached=use_cached)
-    for metric in task.metric_objs:
-      kind = metric.model_output_type
-      if given.get(kind) is None:
-        raise ValueError(
-          f"a metric of task {task.name!r} needs {kind.name.lower()}s, and no "
-          f"function for these was given"
-        )
 
 
 def _over_dataset(

@@ -340,8 +340,8 @@ def check_readable(task: seqio.Task, split: str, *, use_cached: bool) -> None:
     )
   if use_cached and not task.supports_caching:
     raise ValueError(
-      f"USE_CACHED_TASKS is set and task {task.name!r} cannot be cached: it has "
-      "no CacheDatasetPlaceholder; set USE_CACHED_TASKS = False"
+      f"USE_CACHED_TASKS is set and task {task.name!r} cannot be cached: it "
+      "has no CacheDatasetPlaceholder; set USE_CACHED_TASKS = False"
     )
   if use_cached and not task.cache_dir:
     raise ValueError(
@@ -357,7 +357,7 @@ def check_readable(task: seqio.Task, split: str, *, use_cached: bool) -> None:
     if wanted is not None and wanted.default is wanted.empty:
       raise ValueError(
         f"preprocessor {seqio.utils.function_name(preprocessor)} of task "
-        f"{task.name!r} wants the feature lengths, which are applied after the "
+        f"{task.name!r} wants the feature lengths, which apply after the "
         "task here; pre-training objectives are in data/objectives.py"
       )
 

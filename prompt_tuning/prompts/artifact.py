@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -164,13 +165,31 @@ def load_prompt(
       f"{source} is a prompt of width {array.shape[-1]}, but the backbone has "
       f"width {expected_width}; choose the model size that it was tuned on."
     )
-  if card and backbone_fingerprint and card.backbone != backbone_fingerprint:
+  saved = SavedPrompt(array=array, card=card)
+  if backbone_fingerprint:
+    check_backbone(saved, backbone_fingerprint, source=source)
+  return saved
+
+
+def check_backbone(
+  saved: SavedPrompt, backbone_fingerprint: str, *, source: str
+) -> None:
+  """Checks that a prompt was tuned on this backbone, as far as its card says.
+
+  Args:
+    saved: The prompt.
+    backbone_fingerprint: The `fingerprint` of the backbone.
+    source: What to call the prompt in an error.
+
+  Raises:
+    ValueError: If its card names another backbone.
+  """
+  if saved.card and saved.card.backbone != backbone_fingerprint:
     raise ValueError(
-      f"{source} was tuned on the backbone {card.backbone}, but this one is "
-      f"{backbone_fingerprint}. A prompt means nothing to other weights; load "
-      "the checkpoint that it was tuned on."
+      f"{source} was tuned on the backbone {saved.card.backbone}, but this one "
+      f"is {backbone_fingerprint}. A prompt means nothing to other weights; "
+      "load the checkpoint that it was tuned on."
     )
-  return SavedPrompt(array=array, card=card)
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -197,7 +216,7 @@ def _sample(leaf: Any) -> np.ndarray:
   return np.asarray(values).astype(jnp.bfloat16)
 
 
-def _card_path(path: paths.PathLike) -> Any:
+def _card_path(path: paths.PathLike) -> pathlib.Path:
   path = paths.as_path(path)
   if path.suffix == _SUFFIX:
     return path.with_suffix(".json")
@@ -238,7 +257,8 @@ def _read_card(path: paths.PathLike, data: bytes) -> PromptCard | None:
     raise ValueError(
       f"{card_path} describes another array than {os.fspath(path)} holds: one "
       "of the two was replaced, or a save was interrupted between them. Save "
-      "the prompt again, or copy both files together."
+      "the prompt again, copy both files together, or delete the card and say "
+      "allow_missing_card=True."
     )
   return card
 

@@ -131,7 +131,17 @@ class PromptSpec:
     init = self.initializer(
       **{name: value for name, value in offered.items() if name in asked}
     )
-    features = embeddings.shape[-1]
+    return self.module_from(init, features=embeddings.shape[-1])
+
+  def module_from(
+    self, init: Initializer, *, features: int
+  ) -> Prompt | PromptBank:
+    """Returns the module with another start.
+
+    Args:
+      init: Gives the initial value of one [P, D] prompt.
+      features: D, the width of the backbone.
+    """
     if self.num_prompts == 1:
       return Prompt(length=self.length, features=features, init=init)
     return PromptBank(

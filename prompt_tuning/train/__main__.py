@@ -1,18 +1,25 @@
 """`python -m prompt_tuning.train`: trains, or resumes, one run."""
 
+from absl import flags
+
+from prompt_tuning import config
 from prompt_tuning.runs import main as main_lib
 
 
 def main(argv: list[str]) -> None:
-  """Trains as the flags say."""
+  """Trains as the flags say, or says what it would do."""
   del argv
-  from absl import flags
-
   from prompt_tuning.runs import train
 
+  main_lib.parse(train.train)
   if flags.FLAGS.dry_run:
-    raise NotImplementedError
-  main_lib.run(train.train)
+    main_lib.dry_run(train.train)
+  else:
+    config.call(
+      train.train,
+      settings=main_lib.settings(train.train),
+      config_text=config.config_text(train.train),
+    )
 
 
 if __name__ == "__main__":

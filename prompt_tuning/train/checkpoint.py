@@ -8,6 +8,7 @@ fingerprint, never saved: a checkpoint of prompt tuning is kilobytes.
 
 import dataclasses
 import errno
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ from prompt_tuning.train.run_identity import RunIdentity
 from prompt_tuning.train.step import TrainState
 
 _T = TypeVar("_T")
+# What a checkpoint takes besides its arrays, in bytes; mostly unused blocks.
+_OVERHEAD = 100_000
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -129,6 +132,7 @@ class Checkpoints:
       "arrays": {path: _describe(leaf) for path, leaf in arrays.items()},
     }
     self._policy.best_step = best_step
+    self._check_space(step, arrays)
     try:
       if step in files.all_steps(self._dir):
         files.replace_meta(self._dir, step, meta)
@@ -180,13 +184,27 @@ class Checkpoints:
           break
       raise CheckpointError(f"{error} {remedy}") from error
 
+  def _check_space(self, step: int, arrays: Mapping[str, jax.Array]) -> None:
+    """Raises if the disk lacks room, before anything is written to it."""
+    if paths.is_remote(self._dir):
+      return
+    need = sum(leaf.nbytes for leaf in arrays.values()) + _OVERHEAD
+    free = shutil.disk_usage(self._dir).free
+    if free < need:
+      error = OSError(errno.ENOSPC, f"{need:,} bytes needed, {free:,} free")
+      raise CheckpointError(self._save_failure(step, error)) from error
+
   def _save_failure(self, step, error):
     kept = [_name(s) for s in files.all_steps(self._dir) if s != step]
+    # Of a full disk, tensorstore tells only in words, and in many.
     full = any(
       getattr(e, "errno", None) in _FULL or "No space left" in str(e)
       for e in _causes(error)
     )
-    reason = "the disk is full" if full else f"{type(error).__name__}: {error}"
+    reason = f"{type(error).__name__}: {error}"
+    if full:
+      known = isinstance(error, OSError)
+      reason = f"the disk is full ({error})" if known else "the disk is full"
     return (
       f"{_name(step)} could not be written to {self._dir}: {reason}. "
       f"Training stopped; intact are: {', '.join(kept) or 'none'}. Free space "

@@ -1,4 +1,5 @@
 import errno
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -145,15 +146,21 @@ def test_atomic_directory_never_overwrites(tmp_path):
     pass
 
 
+def _pretend_package(monkeypatch, *, is_installed):
+  monkeypatch.setattr(
+    importlib.util, "find_spec", lambda name: object() if is_installed else None
+  )
+
+
 def test_remote_paths_need_their_package(monkeypatch):
-  monkeypatch.setitem(sys.modules, "gcsfs", None)
+  _pretend_package(monkeypatch, is_installed=False)
   with pytest.raises(ImportError, match="pip install gcsfs"):
     paths.exists("gs://bucket/run")
 
 
 def test_remote_paths_go_through_epath(monkeypatch):
   epath = pytest.importorskip("etils.epath")
-  monkeypatch.setitem(sys.modules, "gcsfs", object())
+  _pretend_package(monkeypatch, is_installed=True)
   path = paths.as_path("gs://bucket/run") / "prompts"
   assert isinstance(path, epath.Path)
   assert os.fspath(path) == "gs://bucket/run/prompts"

@@ -56,7 +56,7 @@ def _copied(tmp_path):
 def test_lost_data_is_an_error(copied, lost):
   path = copied / "state" / lost
   shutil.rmtree(path) if path.is_dir() else path.unlink()
-  with pytest.raises(ValueError, match="checkpoint_0/state .*cannot be read"):
+  with pytest.raises(ValueError, match=r"checkpoint_0/state .*cannot be read"):
     orbax_tree.read_t5x_params(copied)
 
 
@@ -64,7 +64,7 @@ def test_truncated_data_is_an_error(copied):
   files = (copied / "state" / "ocdbt.process_0" / "d").iterdir()
   largest = max(files, key=lambda path: path.stat().st_size)
   largest.write_bytes(largest.read_bytes()[:1000])
-  with pytest.raises(ValueError, match="checkpoint_0/state .*cannot be read"):
+  with pytest.raises(ValueError, match=r"checkpoint_0/state .*cannot be read"):
     orbax_tree.read_t5x_params(copied)
 
 

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from prompt_tuning.prompts import artifact, initializers
 from prompt_tuning.prompts.module import PromptBank
-from prompt_tuning.testing import fakes
 from prompt_tuning.testing.shared import fixture_path
 
 _WORDS = {"yes": [10], "no": [11], "not yes": [12, 10], "": []}
@@ -297,18 +297,17 @@ def test_other_widths(name, shape):
 
 
 def test_prompts_of_a_bank_differ_where_they_are_drawn():
-  table = _table(width=fakes.EMBED_DIM)
+  table = _table()
   init = initializers.class_labels(
     table,
     _encode,
     ["no", "yes"],
     rest=initializers.sampled_vocabulary(table, population_size=50),
   )
-  bank = PromptBank(
-    num_prompts=3, length=5, features=fakes.EMBED_DIM, init=init
-  )
-  params = fakes.tiny_params(fakes.tiny_model(bank))
-  prompts = np.asarray(params["prompt"]["embedding"])
+  bank = PromptBank(num_prompts=3, length=5, features=4, init=init)
+  slots = jnp.zeros((1,), jnp.int32)
+  params = nn.init(lambda module: module(slots), bank)(_key())["params"]
+  prompts = np.asarray(params["embedding"].unbox())
   np.testing.assert_array_equal(prompts[0, :2], table[[11, 10]])
   np.testing.assert_array_equal(prompts[1, :2], prompts[0, :2])
   assert not np.array_equal(prompts[0, 2:], prompts[1, 2:])

@@ -1,0 +1,23 @@
+"""`python -m prompt_tuning.eval`: evaluates a backbone with a tuned prompt."""
+
+from absl import flags
+
+from prompt_tuning import config
+from prompt_tuning.runs import main as main_lib
+
+
+def main(argv: list[str]) -> None:
+  """Evaluates as the flags say, or says how."""
+  del argv
+  from prompt_tuning.runs import evaluate
+
+  main_lib.parse(evaluate.evaluate)
+  if flags.FLAGS.dry_run:
+    print(config.resolved_text(evaluate.evaluate))
+  else:
+    config.call(evaluate.evaluate)
+
+
+if __name__ == "__main__":
+  main_lib.define_flags()
+  main_lib.start(main)

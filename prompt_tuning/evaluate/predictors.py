@@ -1,0 +1,81 @@
+"""How answers are found: a choice that a recipe makes."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import jax
+
+from prompt_tuning.data.features import FeatureLengths
+from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.evaluate.generation import (
+  BeamSearch,
+  Generator,
+  Greedy,
+  Sampling,
+)
+from prompt_tuning.evaluate.rank_classification import (
+  LengthNormalization,
+  RankClassifier,
+  Verbalizers,
+)
+from prompt_tuning.model.t5 import T5
+from prompt_tuning.types import Array, Batch, Int, Params
+
+Predict = Callable[[Params, Batch, jax.Array], Int[Array, "B T"]]
+"""`(all parameters, batch, key) -> token ids`."""
+
+
+class Predictor(Protocol):
+  """Makes the function that answers batches."""
+
+  def build(
+    self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
+  ) -> Predict:
+    """Returns the function, compiled at its first call."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generation:
+  """Writes the answer freely.
+
+  Attributes:
+    decoder: How tokens are chosen.
+  """
+
+  decoder: Greedy | BeamSearch | Sampling = Greedy()
+
+  def build(
+    self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
+  ) -> Predict:
+    """Returns the function; answers are as long as the targets may be."""
+    del vocabulary
+    generator = Generator(
+      model, max_decode_length=lengths.targets, decoder=self.decoder
+    )
+    return lambda params, batch, rng: generator.predict(params, batch, rng=rng)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RankClassification:
+  """Takes the likeliest of given answers.
+
+  Attributes:
+    labels: The verbalizers.
+    length_normalization: Whether long verbalizers are made up for.
+  """
+
+  labels: Sequence[str]
+  length_normalization: LengthNormalization = LengthNormalization.NONE
+
+  def build(
+    self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
+  ) -> Predict:
+    """Returns the function."""
+    del lengths
+    classifier = RankClassifier(
+      model,
+      Verbalizers.encode(self.labels, vocabulary),
+      length_normalization=self.length_normalization,
+    )
+    return lambda params, batch, rng: classifier.predict(params, batch)

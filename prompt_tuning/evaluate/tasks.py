@@ -1,0 +1,107 @@
+"""Evaluation of seqio Tasks while a run trains, and after it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+
+from prompt_tuning import paths
+from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
+from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.evaluate.predictors import Predictor
+from prompt_tuning.model.t5 import T5
+from prompt_tuning.prompts.layout import Layout
+from prompt_tuning.types import Params
+
+FOLDER = "inference_eval"
+SCORE = "mean/score"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskEvaluation:
+  """Answers a split and lets the task's own metrics judge.
+
+  Attributes:
+    task: MIXTURE_OR_TASK_NAME; of a mixture every task is evaluated.
+    predictor: How answers are found.
+    batch_size: B.
+    module: MIXTURE_OR_TASK_MODULE, imported first.
+    split: Such as "validation".
+    num_examples: Only so many of the first examples of each task.
+    use_cached: USE_CACHED_TASKS.
+    seed: For predictors that draw.
+  """
+
+  task: str
+  predictor: Predictor
+  batch_size: int
+  module: str | None = None
+  split: str = "validation"
+  num_examples: int | None = None
+  use_cached: bool = False
+  seed: int = 42
+
+  def prepare(
+    self,
+    model: T5,
+    *,
+    vocabulary: Vocabulary,
+    lengths: FeatureLengths,
+    layout: Layout,
+    output_dir: str,
+  ) -> Callable[[Params, int], Mapping[str, float]]:
+    """Returns what measures parameters at a step.
+
+    It maps all parameters and the step to `<task>/<metric>`, and to
+    `mean/score`: the mean over tasks of the mean of a task's metrics, as
+    SuperGLUE's score is. Predictions and metrics are written to
+    `inference_eval` in the output folder.
+    """
+    from prompt_tuning.data import seqio_evaluation, seqio_input
+
+    seqio_input.check_vocabulary(
+      seqio_input.find(self.task, module=self.module), vocabulary
+    )
+    predict = self.predictor.build(
+      model, vocabulary=vocabulary, lengths=lengths
+    )
+
+    def measure(params: Params, step: int) -> Mapping[str, float]:
+      keys = _keys(self.seed)
+      results = seqio_evaluation.evaluate(
+        self.task,
+        builder=FeatureBuilder(
+          lengths, vocab_size=model.config.vocab_size, layout=layout
+        ),
+        batch_size=self.batch_size,
+        predict=lambda batch: np.asarray(predict(params, batch, next(keys))),
+        split=self.split,
+        output_dir=str(paths.as_path(output_dir) / FOLDER),
+        step=step,
+        num_examples=self.num_examples,
+        use_cached=self.use_cached,
+      )
+      return summarize({task: r.metrics for task, r in results.items()})
+
+    return measure
+
+
+def summarize(
+  metrics: Mapping[str, Mapping[str, float]],
+) -> dict[str, float]:
+  """Returns metrics by `<task>/<metric>`, and their mean as `mean/score`."""
+  flat = {
+    f"{task}/{name}": float(value)
+    for task, values in metrics.items()
+    for name, value in values.items()
+  }
+  scores = [np.mean(list(values.values())) for values in metrics.values()]
+  return flat | {SCORE: float(np.mean(scores))}
+
+
+def _keys(seed: int):
+  key = jax.random.key(seed)
+  while True:
+    key, drawn = jax.random.split(key)
+    yield drawn

@@ -1,0 +1,23 @@
+"""`python -m prompt_tuning.infer`: predicts for texts."""
+
+from absl import flags
+
+from prompt_tuning import config
+from prompt_tuning.runs import main as main_lib
+
+
+def main(argv: list[str]) -> None:
+  """Predicts as the flags say, or says how."""
+  del argv
+  from prompt_tuning.runs import infer
+
+  main_lib.parse(infer.infer)
+  if flags.FLAGS.dry_run:
+    print(config.resolved_text(infer.infer))
+  else:
+    config.call(infer.infer)
+
+
+if __name__ == "__main__":
+  main_lib.define_flags()
+  main_lib.start(main)
