@@ -213,6 +213,11 @@ def embedded_dir() -> pathlib.Path:
   return _PACKAGE / "embedded"
 
 
+def embedded_path(name: str) -> str:
+  """Returns the path of a file or folder of the embedded model."""
+  return str(embedded_dir() / name)
+
+
 def _temporary(path: pathlib.Path) -> pathlib.Path:
   # The dot hides it from anything that looks for checkpoints by name.
   return path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")

@@ -46,15 +46,19 @@ class BatchIterator(Protocol):
 
   def __iter__(self) -> Iterator[Features]:
     """Returns itself."""
+    ...
 
   def __next__(self) -> Features:
     """Returns the next batch."""
+    ...
 
   def state(self) -> dict[str, Any]:
     """Returns where the next batch stands, JSON-able."""
+    ...
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Continues from a position that `state` returned."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)

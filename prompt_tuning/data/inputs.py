@@ -138,12 +138,15 @@ class TaskInputs:
     module: MIXTURE_OR_TASK_MODULE, imported first, as it registers tasks.
     split: Such as "train".
     use_cached: USE_CACHED_TASKS: read what seqio cached.
+    labels: The verbalizers; a target that is none of them is an error. None
+      takes any target.
   """
 
   task: str
   module: str | None = None
   split: str = "train"
   use_cached: bool = False
+  labels: Sequence[str] | None = None
 
   @property
   def name(self) -> str:
@@ -161,12 +164,17 @@ class TaskInputs:
     """Returns endless shuffled examples.
 
     Raises:
-      ValueError: There is no such task or split, or it has another vocabulary.
+      ValueError: There is no such task or split, it has another vocabulary, or
+        a target is not among the labels.
     """
     del lengths  # What does not fit is cut where slots are placed.
     seqio_input = self._seqio_input(vocabulary)
     return seqio_input.training_stream(
-      self.task, self.split, seed=seed, use_cached=self.use_cached
+      self.task,
+      self.split,
+      seed=seed,
+      use_cached=self.use_cached,
+      targets=self._allowed_targets(vocabulary),
     )
 
   def examples(self, vocabulary: Vocabulary) -> list[Example]:
@@ -179,6 +187,17 @@ class TaskInputs:
     return seqio_input.read_task(
       self.task, self.split, use_cached=self.use_cached
     )
+
+  def _allowed_targets(
+    self, vocabulary: Vocabulary
+  ) -> dict[tuple[int, ...], str] | None:
+    """Returns the verbalizers by their tokens."""
+    if self.labels is None:
+      return None
+    return {
+      (*vocabulary.encode(label), vocabulary.eos_id): label
+      for label in self.labels
+    }
 
   def _seqio_input(self, vocabulary: Vocabulary):
     # Importing it takes seconds, which runs without a task do not owe.

@@ -275,6 +275,7 @@ def training_stream(
   seed: int,
   use_cached: bool = False,
   module: str | None = None,
+  targets: Mapping[tuple[int, ...], str] | None = None,
 ) -> streams.ExampleStream:
   """Returns endless shuffled examples of a Task, or of a Mixture at its rates.
 
@@ -284,13 +285,23 @@ def training_stream(
     seed: Decides the order and the draws.
     use_cached: USE_CACHED_TASKS: read what seqio cached.
     module: MIXTURE_OR_TASK_MODULE, imported first.
+    targets: The tokens of every target that may occur, and its text; None
+      takes any.
 
   Raises:
-    ValueError: As `read_task`; or no task of the mixture has the split.
+    ValueError: As `read_task`; or no task of the mixture has the split; or a
+      target is not among `targets`.
   """
   provider = find(name, module=module)
+
+  def read(task: seqio.Task) -> list[Example]:
+    examples = _read(task, split, use_cached=use_cached, seed=seed)
+    if targets is not None:
+      _check_targets(task, examples, targets)
+    return examples
+
   if isinstance(provider, seqio.Task):
-    examples = _read(provider, split, use_cached=use_cached, seed=seed)
+    examples = read(provider)
     return streams.ExamplesInMemory(examples, seed=seed)
   tasks = [task for task in provider.tasks if split in task.splits]
   left_out = [task.name for task in provider.tasks if split not in task.splits]
@@ -300,14 +311,28 @@ def training_stream(
     logging.info("Mixture %s: %s have no %r split.", name, left_out, split)
   return streams.MixtureStream(
     {
-      task.name: streams.ExamplesInMemory(
-        _read(task, split, use_cached=use_cached, seed=seed), seed=seed
-      )
+      task.name: streams.ExamplesInMemory(read(task), seed=seed)
       for task in tasks
     },
     rates={task.name: provider.get_rate(task) for task in tasks},
     seed=seed,
   )
+
+
+def _check_targets(
+  task: seqio.Task,
+  examples: Sequence[Example],
+  allowed: Mapping[tuple[int, ...], str],
+) -> None:
+  """Checks that every target is a verbalizer."""
+  for index, example in enumerate(examples):
+    if tuple(np.asarray(example["targets"]).tolist()) not in allowed:
+      text = example.get("targets_pretokenized", example["targets"])
+      raise ValueError(
+        f"task {task.name!r}, example {index}: the target {text!r} is not among "
+        f"the class labels {list(allowed.values())}; CLASS_LABELS and the task "
+        "do not belong together"
+      )
 
 
 def _read(

@@ -82,9 +82,13 @@ def read_records(
     raise ValueError(
       f"{path!r} names its own fields; field_names is for TSV files"
     )
-  parse = _parse_jsonl if kind == ".jsonl" else _parse_tsv
+  lines = _lines(path)
+  if kind == ".jsonl":
+    records = _parse_jsonl(lines, path)
+  else:
+    records = _parse_tsv(lines, path, field_names)
   empty = True
-  for record in parse(_lines(path), path, field_names):
+  for record in records:
     empty = False
     yield record
   if empty:
@@ -203,10 +207,7 @@ def _lines(path: str) -> Iterator[str]:
     raise ValueError(f"cannot read {path!r}: {error}") from error
 
 
-def _parse_jsonl(
-  lines: Iterator[str], path: str, field_names: None
-) -> Iterator[Record]:
-  del field_names
+def _parse_jsonl(lines: Iterator[str], path: str) -> Iterator[Record]:
   for number, line in enumerate(lines, start=1):
     where = f"{path}, line {number}"
     try:

@@ -30,12 +30,15 @@ class ExampleStream(Protocol):
   @property
   def length(self) -> int | None:
     """The number of examples; None where there is no end."""
+    ...
 
   def example(self, number: int) -> Example:
     """Returns example `number`, counted from 0."""
+    ...
 
   def card(self) -> dict[str, Any]:
     """Returns all that decides the examples, JSON-able."""
+    ...
 
 
 class Order(enum.Enum):
@@ -100,7 +103,8 @@ class ExamplesInMemory:
     digest = 0
     for example in self.examples:
       for key in ("inputs", "targets"):
-        digest = zlib.crc32(np.asarray(example[key], np.int32), digest)
+        ids = np.asarray(example[key], np.int32)
+        digest = zlib.crc32(ids.tobytes(), digest)
     return {
       "kind": "examples",
       "count": len(self.examples),

@@ -6,6 +6,7 @@ k-th, `<extra_id_k>`, is `vocab_size - 1 - k`. Their ids equal those of seqio's
 vocabularies of the same names.
 """
 
+import abc
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -35,29 +36,36 @@ class Vocabulary(Protocol):
   @property
   def vocab_size(self) -> int:
     """The number of ids, extra ids included."""
+    ...
 
   @property
   def extra_ids(self) -> int:
     """The number of sentinels on top."""
+    ...
 
   @property
   def fingerprint(self) -> str:
     """A short digest of all that decides the ids."""
+    ...
 
   def encode(self, text: str) -> list[int]:
     """Returns the ids of `text`, without an end of sequence."""
+    ...
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """Returns the ids of every text."""
+    ...
 
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the text of `ids` up to the first end of sequence."""
+    ...
 
   def seqio(self) -> Any:
     """Returns the equal seqio vocabulary, for seqio Tasks."""
+    ...
 
 
-class _SharedBehaviour:
+class _SharedBehaviour(abc.ABC):
   """Identity by content, the fixed ids, and cutting at the end of sequence."""
 
   pad_id = PAD_ID
@@ -77,6 +85,11 @@ class _SharedBehaviour:
   def extra_ids(self) -> int:
     """The number of sentinels on top."""
     return self._extra_ids
+
+  @property
+  @abc.abstractmethod
+  def fingerprint(self) -> str:
+    """A short digest of all that decides the ids."""
 
   def __eq__(self, other: object) -> bool:
     if not isinstance(other, _SharedBehaviour):
@@ -240,15 +253,17 @@ def _processor(
 
 
 def _with_extra_ids(model: bytes, extra_ids: int) -> bytes:
-  from sentencepiece import sentencepiece_model_pb2
+  # Generated code, whose names no type checker sees.
+  from sentencepiece import sentencepiece_model_pb2 as generated
 
-  proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+  protos: Any = generated
+  proto = protos.ModelProto.FromString(model)
   if not proto.pieces:
     raise ValueError("it holds no pieces")
   for index in reversed(range(extra_ids)):
     proto.pieces.add(
       piece=_EXTRA_ID.format(index),
       score=0.0,
-      type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+      type=protos.ModelProto.SentencePiece.USER_DEFINED,
     )
   return proto.SerializeToString()

@@ -1,18 +1,20 @@
 """Evaluation of seqio Tasks while a run trains, and after it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
+from absl import logging
 
 from prompt_tuning import paths
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.evaluate import report
 from prompt_tuning.evaluate.predictors import Predictor
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts.layout import Layout
-from prompt_tuning.types import Params
+from prompt_tuning.types import Batch, Params
 
 FOLDER = "inference_eval"
 SCORE = "mean/score"
@@ -31,6 +33,8 @@ class TaskEvaluation:
     num_examples: Only so many of the first examples of each task.
     use_cached: USE_CACHED_TASKS.
     seed: For predictors that draw.
+    labels: The verbalizers: a target that is none of them is an error, and how
+      often each is predicted is logged. None for free text.
   """
 
   task: str
@@ -41,6 +45,7 @@ class TaskEvaluation:
   num_examples: int | None = None
   use_cached: bool = False
   seed: int = 42
+  labels: Sequence[str] | None = None
 
   def prepare(
     self,
@@ -69,22 +74,64 @@ class TaskEvaluation:
 
     def measure(params: Params, step: int) -> Mapping[str, float]:
       keys = _keys(self.seed)
+      answers = _Answers(vocabulary, self.labels)
+
+      def predict_batch(batch):
+        tokens = np.asarray(predict(params, batch, next(keys)))
+        answers.add(batch, tokens)
+        return tokens
+
       results = seqio_evaluation.evaluate(
         self.task,
         builder=FeatureBuilder(
           lengths, vocab_size=model.config.vocab_size, layout=layout
         ),
         batch_size=self.batch_size,
-        predict=lambda batch: np.asarray(predict(params, batch, next(keys))),
+        predict=predict_batch,
         split=self.split,
         output_dir=str(paths.as_path(output_dir) / FOLDER),
         step=step,
         num_examples=self.num_examples,
         use_cached=self.use_cached,
       )
+      answers.log()
       return summarize({task: r.metrics for task, r in results.items()})
 
     return measure
+
+
+class _Answers:
+  """Targets and predictions of a classification, to see a collapse."""
+
+  def __init__(self, vocabulary: Vocabulary, labels: Sequence[str] | None):
+    self._vocabulary = vocabulary
+    self._labels = labels
+    self._targets: list[str] = []
+    self._predictions: list[str] = []
+
+  def add(self, batch: Batch, tokens: np.ndarray) -> None:
+    """Adds the real rows of a batch."""
+    if self._labels is None:
+      return
+    targets = np.asarray(batch["decoder_target_tokens"])
+    for target, answer in zip(targets, tokens, strict=True):
+      if not target.any():
+        continue  # A row that only fills the batch.
+      text = self._vocabulary.decode(target.tolist())
+      if text not in self._labels:
+        raise ValueError(
+          f"A target is {text!r}, which is not among the class labels "
+          f"{list(self._labels)}; CLASS_LABELS and the task do not belong "
+          "together."
+        )
+      self._targets.append(text)
+      self._predictions.append(self._vocabulary.decode(answer.tolist()))
+
+  def log(self) -> None:
+    """Logs how often each answer was given."""
+    if self._targets:
+      text = report.prediction_histogram(self._targets, self._predictions)
+      logging.info("Predictions:\n%s", text)
 
 
 def summarize(

@@ -92,10 +92,14 @@ def _continued(draw: Draw, skill: Skill) -> tuple[str, ...]:
 
 
 def _answer_first(draw: Draw, skill: Skill) -> tuple[str, ...]:
-  """Two texts, each announced by its label; the first label may be lost."""
+  """Texts each announced by its label, cut out of a longer list.
+
+  The cut may fall before the first label, and after the second.
+  """
   first, second = skill.draw(draw), skill.draw(draw)
-  passages = (first.text, f"{second.label} . {second.text}")
-  return passages if draw.chance(0.7) else (f"{first.label} .", *passages)
+  if draw.chance(0.7):
+    return (first.text, f"{second.label} .")
+  return (f"{first.label} .", first.text, f"{second.label} . {second.text}")
 
 
 def _document(draw: Draw) -> Document:
