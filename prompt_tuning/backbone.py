@@ -58,9 +58,7 @@ class Backbone:
         "FROM_SCRATCH = True to pre-train."
       )
     logging.info("Reading the backbone from %s", self.checkpoint)
-    return load_backbone(
-      self.checkpoint, config=self.config, dtype=self.dtype
-    )
+    return load_backbone(self.checkpoint, config=self.config, dtype=self.dtype)
 
   def from_scratch(self, rng: jax.Array) -> Params:
     """Returns random weights, in float32 whatever `dtype` is."""

@@ -43,9 +43,7 @@ def _tune(bindings: Sequence[str]) -> None:
   from prompt_tuning.runs import train
 
   recipes = ["runs/prompt_tune.gin", "prompts/class_labels.gin", *_CHANGES]
-  config.parse(
-    [_MODEL, *recipes, "runs/demo.gin"], bindings, entry=train.train
-  )
+  config.parse([_MODEL, *recipes, "runs/demo.gin"], bindings, entry=train.train)
   config.call(train.train)
 
 

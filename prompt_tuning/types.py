@@ -27,13 +27,13 @@ EOS_ID = 1
 """The token id that ends a sequence, in every T5 vocabulary."""
 
 __all__ = [
-    "EOS_ID",
-    "PAD_ID",
-    "Array",
-    "Batch",
-    "Bool",
-    "Float",
-    "Initializer",
-    "Int",
-    "Params",
+  "EOS_ID",
+  "PAD_ID",
+  "Array",
+  "Batch",
+  "Bool",
+  "Float",
+  "Initializer",
+  "Int",
+  "Params",
 ]

@@ -7,7 +7,7 @@ import pytest
 
 # Read when JAX starts its backend. Tests of meshes need several devices, and
 # everything else runs on the first of them.
-_NUM_DEVICES = 1
+_NUM_DEVICES = 8
 os.environ["XLA_FLAGS"] = " ".join(
   [
     os.environ.get("XLA_FLAGS", ""),

@@ -5,6 +5,7 @@ of each Task. Here it gets batches with the slots in place and functions from
 NumPy to NumPy.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 from absl import logging
+from seqio import loggers
 
 from prompt_tuning.data import features as features_lib
 from prompt_tuning.data import seqio_input
@@ -86,6 +88,21 @@ class PromptFeatureConverter:
     return [batch[name][0] for name in features_lib.FEATURES]
 
 
+@dataclasses.dataclass(frozen=True)
+class TaskEvaluation:
+  """What came out for one Task.
+
+  Attributes:
+    metrics: By name, as the metric functions of the Task give them.
+    num_examples: Examples evaluated.
+    cuts: One line about what did not fit.
+  """
+
+  metrics: dict[str, Any]
+  num_examples: int
+  cuts: str
+
+
 class TaskEvaluator:
   """Evaluates a Task, or every Task of a Mixture that has metrics and a split.
 
@@ -125,23 +142,23 @@ class TaskEvaluator:
     provider = seqio_input.find(name, module=module)
     _check_tasks(provider, split, use_cached=use_cached)
     self._batch_size = batch_size
+    # It asks for seqio's own class and needs no more than ours has.
+    converter: Any = PromptFeatureConverter(builder)
     self._evaluator = seqio.Evaluator(
       name,
-      feature_converter=PromptFeatureConverter(builder),
+      feature_converter=converter,
       eval_split=split,
       use_cached=use_cached,
       # None keeps seqio from trimming.
       sequence_length=None,
       num_examples=num_examples,
-      logger_cls=(seqio.loggers.JSONLogger,) if output_dir else (),
+      logger_cls=(loggers.JSONLogger,) if output_dir else (),
       log_dir=output_dir,
       # An error in a metric should end the run, not a thread.
       async_compute_metrics=False,
     )
-    self.num_examples: dict[str, int] = {}
     self.cuts: dict[str, str] = {}
     for task, examples in self._evaluator.cached_task_datasets.items():
-      self.num_examples[task] = int(examples.cardinality())
       # Ahead of TensorFlow, which would bury the error in its own.
       self.cuts[task] = builder.check(examples.as_numpy_iterator())
       logging.info("To evaluate %s: %s", task, self.cuts[task])
@@ -152,7 +169,7 @@ class TaskEvaluator:
     predict: Predict | None = None,
     score: Score | None = None,
     step: int | None = None,
-  ) -> dict[str, dict[str, Any]]:
+  ) -> dict[str, TaskEvaluation]:
     """Runs the functions over all examples and computes the metrics.
 
     Args:
@@ -162,7 +179,7 @@ class TaskEvaluator:
       step: The training step, named in the files.
 
     Returns:
-      For each Task its metrics by name, as its metric functions give them.
+      Results by the name of the Task.
 
     Raises:
       ValueError: A metric needs a function that is missing.
@@ -184,7 +201,26 @@ class TaskEvaluator:
         if function is not None
       },
     )
-    return {task: dict(values) for task, values in metrics.result().items()}
+    datasets = self._evaluator.cached_task_datasets
+    return {
+      task: TaskEvaluation(
+        dict(values), int(datasets[task].cardinality()), self.cuts[task]
+      )
+      for task, values in metrics.result().items()
+    }
+
+
+def evaluate(
+  name: str,
+  *,
+  predict: Predict | None = None,
+  score: Score | None = None,
+  step: int | None = None,
+  **options: Any,
+) -> dict[str, TaskEvaluation]:
+  """Evaluates once; see `TaskEvaluator` for the options and its errors."""
+  evaluator = TaskEvaluator(name, **options)
+  return evaluator.evaluate(predict=predict, score=score, step=step)
 
 
 def _check_tasks(

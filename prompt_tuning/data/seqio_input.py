@@ -77,7 +77,7 @@ class ExamplesSource(seqio.DataSource):
     if shard_info and shard_info.num_shards > 1:
       raise ValueError("this source is one shard; let the Task shard it")
     examples = self._examples(split)
-    columns = {name: [e[name] for e in examples] for name in examples[0]}
+    columns: Any = {name: [e[name] for e in examples] for name in examples[0]}
     dataset = tf.data.Dataset.from_tensor_slices(columns)
     return dataset.shuffle(len(examples), seed=seed) if shuffle else dataset
 
@@ -165,9 +165,10 @@ def add_text_task(
     metric_fns: `(targets, predictions)` or `(targets, scores)` to a mapping.
   """
   feature = seqio.Feature(vocabulary=vocabulary.seqio(), add_eos=True)
+  untyped: Any = source  # seqio's own sources do not match its protocol.
   return seqio.TaskRegistry.add(
     name,
-    source=source,
+    source=untyped,
     preprocessors=[
       *preprocessors,
       seqio.preprocessors.tokenize,
@@ -329,9 +330,9 @@ def _check_targets(
     if tuple(np.asarray(example["targets"]).tolist()) not in allowed:
       text = example.get("targets_pretokenized", example["targets"])
       raise ValueError(
-        f"task {task.name!r}, example {index}: the target {text!r} is not among "
-        f"the class labels {list(allowed.values())}; CLASS_LABELS and the task "
-        "do not belong together"
+        f"task {task.name!r}, example {index}: the target {text!r} is not "
+        f"among the class labels {list(allowed.values())}; CLASS_LABELS and "
+        "the task do not belong together"
       )
 
 
@@ -395,8 +396,10 @@ def _as_numpy(example: Mapping[str, Any]) -> dict[str, Any]:
       converted[name] = value.decode("utf-8")
     elif isinstance(value, np.ndarray) and value.dtype.kind in "iu":
       converted[name] = value.astype(np.int32)
+    elif isinstance(value, np.generic):
+      converted[name] = value.item()
     else:
-      converted[name] = value.item() if np.isscalar(value) else value
+      converted[name] = value
   return converted
 
 

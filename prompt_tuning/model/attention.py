@@ -40,46 +40,46 @@ class Attention(nn.Module):
       kernel = FAN_IN_NORMAL(rng, shape, dtype)
       return kernel / jnp.sqrt(jnp.asarray(config.head_dim, dtype))
 
-    def inner(init=FAN_IN_NORMAL):
+    def inner(initializer=FAN_IN_NORMAL):
       return Projection(
-          features=width,
-          axes=("embed", "joined_kv"),
-          dtype=config.jax_dtype,
-          init=init,
+        features=width,
+        axes=("embed", "joined_kv"),
+        dtype=config.jax_dtype,
+        initializer=initializer,
       )
 
     self.query = inner(query_init)
     self.key = inner()
     self.value = inner()
     self.out = Projection(
-        features=config.embed_dim,
-        axes=("joined_kv", "embed"),
-        dtype=config.jax_dtype,
+      features=config.embed_dim,
+      axes=("joined_kv", "embed"),
+      dtype=config.jax_dtype,
     )
 
   def _split_heads(self, x: Float[Array, "B L HK"]) -> Float[Array, "B L H K"]:
     return x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
 
   def keys_values(
-      self, x: Float[Array, "B L D"]
+    self, x: Float[Array, "B L D"]
   ) -> tuple[Float[Array, "B L H K"], Float[Array, "B L H K"]]:
     """Returns the keys and the values of `x`."""
     return self._split_heads(self.key(x)), self._split_heads(self.value(x))
 
   def attend(
-      self,
-      x: Float[Array, "B Q D"],
-      keys: Float[Array, "B M H K"],
-      values: Float[Array, "B M H K"],
-      *,
-      mask: Bool[Array, "#B 1 #Q M"],
-      bias: Float[Array, "#B H Q M"] | None = None,
-      deterministic: bool = True,
+    self,
+    x: Float[Array, "B Q D"],
+    keys: Float[Array, "B M H K"],
+    values: Float[Array, "B M H K"],
+    *,
+    mask: Bool[Array, "#B 1 #Q M"],
+    bias: Float[Array, "#B H Q M"] | None = None,
+    deterministic: bool = True,
   ) -> Float[Array, "B Q D"]:
     """Attends from every position of `x` to the keys that `mask` shows it."""
     queries = self._split_heads(self.query(x))
     scores = jnp.einsum(
-        "bqhk,bmhk->bhqm", queries, keys, preferred_element_type=jnp.float32
+      "bqhk,bmhk->bhqm", queries, keys, preferred_element_type=jnp.float32
     )
     if bias is not None:
       scores = scores + bias
@@ -90,18 +90,18 @@ class Attention(nn.Module):
     return self.out(mixed.reshape(*mixed.shape[:-2], -1))
 
   def __call__(
-      self,
-      x: Float[Array, "B Q D"],
-      context: Float[Array, "B M D"],
-      *,
-      mask: Bool[Array, "#B 1 #Q M"],
-      bias: Float[Array, "#B H Q M"] | None = None,
-      deterministic: bool = True,
+    self,
+    x: Float[Array, "B Q D"],
+    context: Float[Array, "B M D"],
+    *,
+    mask: Bool[Array, "#B 1 #Q M"],
+    bias: Float[Array, "#B H Q M"] | None = None,
+    deterministic: bool = True,
   ) -> Float[Array, "B Q D"]:
     """Attends from `x` to `context`; the same array for self-attention."""
     keys, values = self.keys_values(context)
     return self.attend(
-        x, keys, values, mask=mask, bias=bias, deterministic=deterministic
+      x, keys, values, mask=mask, bias=bias, deterministic=deterministic
     )
 
 
@@ -118,38 +118,38 @@ class RelativePositionBias(nn.Module):
 
   @nn.compact
   def __call__(
-      self,
-      query_positions: Int[Array, "#B Q"],
-      key_positions: Int[Array, "#B M"],
+    self,
+    query_positions: Int[Array, "#B Q"],
+    key_positions: Int[Array, "#B M"],
   ) -> Float[Array, "#B H Q M"]:
     """Returns the bias that is added to the scores, float32."""
     config = self.config
     embedding = self.param(
-        "rel_embedding",
-        nn.with_logical_partitioning(
-            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
-            ("heads", "relpos_buckets"),
-        ),
-        (config.num_heads, config.relative_attention_buckets),
-        jnp.float32,
+      "rel_embedding",
+      nn.with_logical_partitioning(
+        nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+        ("heads", "relpos_buckets"),
+      ),
+      (config.num_heads, config.relative_attention_buckets),
+      jnp.float32,
     )
     distances = key_positions[:, None, :] - query_positions[:, :, None]
     buckets = relative_position_buckets(
-        distances,
-        bidirectional=self.bidirectional,
-        num_buckets=config.relative_attention_buckets,
-        max_distance=config.relative_attention_max_distance,
+      distances,
+      bidirectional=self.bidirectional,
+      num_buckets=config.relative_attention_buckets,
+      max_distance=config.relative_attention_max_distance,
     )
     bias = jnp.take(embedding, buckets, axis=1)  # [H, B, Q, M]
     return jnp.moveaxis(bias, 0, 1).astype(jnp.float32)
 
 
 def relative_position_buckets(
-    distances: Int[Array, "*shape"],
-    *,
-    bidirectional: bool,
-    num_buckets: int,
-    max_distance: int,
+  distances: Int[Array, "*shape"],
+  *,
+  bidirectional: bool,
+  num_buckets: int,
+  max_distance: int,
 ) -> Int[Array, "*shape"]:
   """Returns the bucket of each distance (Raffel et al., 2020, sec. 2.1).
 

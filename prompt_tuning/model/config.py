@@ -63,25 +63,25 @@ class T5Config:
       value = getattr(self, field.name)
       if field.type is int and (not isinstance(value, int) or value < 1):
         raise ValueError(
-            f"T5Config.{field.name} must be a positive integer, got {value!r}."
+          f"T5Config.{field.name} must be a positive integer, got {value!r}."
         )
     for activation in self.mlp_activations:
       if activation not in _ACTIVATIONS:
         raise ValueError(
-            f"T5Config.mlp_activations: unknown activation {activation!r}; "
-            f"expected one of {', '.join(_ACTIVATIONS)}."
+          f"T5Config.mlp_activations: unknown activation {activation!r}; "
+          f"expected one of {', '.join(_ACTIVATIONS)}."
         )
     if not self.mlp_activations:
       raise ValueError("T5Config.mlp_activations needs at least one entry.")
     if not 0.0 <= self.dropout_rate < 1.0:
       raise ValueError(
-          "T5Config.dropout_rate must be at least 0 and below 1, got "
-          f"{self.dropout_rate!r}."
+        "T5Config.dropout_rate must be at least 0 and below 1, got "
+        f"{self.dropout_rate!r}."
       )
     if self.dtype not in _DTYPES:
       raise ValueError(
-          f"T5Config.dtype must be one of {', '.join(_DTYPES)}, got "
-          f"{self.dtype!r}."
+        f"T5Config.dtype must be one of {', '.join(_DTYPES)}, got "
+        f"{self.dtype!r}."
       )
 
   @property

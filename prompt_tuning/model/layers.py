@@ -10,11 +10,11 @@ from prompt_tuning.model.config import T5Config
 from prompt_tuning.types import Array, Float, Initializer
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    # T5 1.1 uses the tanh approximation.
-    "gelu": lambda x: jax.nn.gelu(x, approximate=True),
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-    "linear": lambda x: x,
+  # T5 1.1 uses the tanh approximation.
+  "gelu": lambda x: jax.nn.gelu(x, approximate=True),
+  "relu": jax.nn.relu,
+  "silu": jax.nn.silu,
+  "linear": lambda x: x,
 }
 
 FAN_IN_NORMAL = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -27,22 +27,22 @@ class Projection(nn.Module):
     features: Width of the output.
     axes: Logical names of the kernel's two axes.
     dtype: Type in which the product is taken.
-    init: Initialiser of the kernel.
+    initializer: Initialises the kernel.
   """
 
   features: int
   axes: tuple[str, str]
   dtype: jnp.dtype
-  init: Initializer = FAN_IN_NORMAL
+  initializer: Initializer = FAN_IN_NORMAL
 
   @nn.compact
   def __call__(self, x: Float[Array, "*shape I"]) -> Float[Array, "*shape O"]:
     """Returns `x` times the kernel."""
     kernel = self.param(
-        "kernel",
-        nn.with_logical_partitioning(self.init, self.axes),
-        (x.shape[-1], self.features),
-        jnp.float32,
+      "kernel",
+      nn.with_logical_partitioning(self.initializer, self.axes),
+      (x.shape[-1], self.features),
+      jnp.float32,
     )
     return x.astype(self.dtype) @ kernel.astype(self.dtype)
 
@@ -62,10 +62,10 @@ class RMSNorm(nn.Module):
   def __call__(self, x: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
     """Returns `x` over its root mean square, times `scale`."""
     scale = self.param(
-        "scale",
-        nn.with_logical_partitioning(nn.initializers.ones, ("embed",)),
-        (x.shape[-1],),
-        jnp.float32,
+      "scale",
+      nn.with_logical_partitioning(nn.initializers.ones, ("embed",)),
+      (x.shape[-1],),
+      jnp.float32,
     )
     x = x.astype(jnp.float32)
     mean_square = jnp.mean(jax.lax.square(x), axis=-1, keepdims=True)
@@ -84,7 +84,7 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x: Float[Array, "B L D"], *, deterministic: bool
+    self, x: Float[Array, "B L D"], *, deterministic: bool
   ) -> Float[Array, "B L D"]:
     """Returns the layer's output, before the residual sum."""
     config = self.config
@@ -92,20 +92,20 @@ class MLP(nn.Module):
     hidden = None
     for index, activation in enumerate(config.mlp_activations):
       branch = Projection(
-          features=config.mlp_dim,
-          axes=("embed", "mlp"),
-          dtype=config.jax_dtype,
-          name=f"wi_{index}" if gated else "wi",
+        features=config.mlp_dim,
+        axes=("embed", "mlp"),
+        dtype=config.jax_dtype,
+        name=f"wi_{index}" if gated else "wi",
       )(x)
       branch = _ACTIVATIONS[activation](branch)
       hidden = branch if hidden is None else hidden * branch
     # [B, L, F]
     hidden = dropout(self, hidden, deterministic=deterministic)
     return Projection(
-        features=config.embed_dim,
-        axes=("mlp", "embed"),
-        dtype=config.jax_dtype,
-        name="wo",
+      features=config.embed_dim,
+      axes=("mlp", "embed"),
+      dtype=config.jax_dtype,
+      name="wo",
     )(hidden)
 
 

@@ -57,18 +57,18 @@ class EncoderLayer(nn.Module):
 
   @nn.compact
   def __call__(
-      self,
-      x: Float[Array, "B L D"],
-      *,
-      mask: Bool[Array, "B 1 #L L"],
-      bias: Float[Array, "#B H L L"],
-      deterministic: bool,
+    self,
+    x: Float[Array, "B L D"],
+    *,
+    mask: Bool[Array, "B 1 #L L"],
+    bias: Float[Array, "#B H L L"],
+    deterministic: bool,
   ) -> Float[Array, "B L D"]:
     """Returns the residual stream after this layer."""
     config = self.config
     y = _norm(config, "pre_attention_layer_norm")(x)
     y = Attention(config, name="attention")(
-        y, y, mask=mask, bias=bias, deterministic=deterministic
+      y, y, mask=mask, bias=bias, deterministic=deterministic
     )
     x = x + dropout(self, y, deterministic=deterministic)
     y = _norm(config, "pre_mlp_layer_norm")(x)
@@ -83,22 +83,22 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(
-      self,
-      x: Float[Array, "B L D"],
-      *,
-      mask: Bool[Array, "B 1 #L L"],
-      positions: Int[Array, "#B L"],
-      deterministic: bool,
+    self,
+    x: Float[Array, "B L D"],
+    *,
+    mask: Bool[Array, "B 1 #L L"],
+    positions: Int[Array, "#B L"],
+    deterministic: bool,
   ) -> Float[Array, "B L D"]:
     """Returns the encoded inputs."""
     config = self.config
-    bias = RelativePositionBias(
-        config, bidirectional=True, name="relpos_bias"
-    )(positions, positions)
+    bias = RelativePositionBias(config, bidirectional=True, name="relpos_bias")(
+      positions, positions
+    )
     x = dropout(self, x, deterministic=deterministic)
     for layer in range(config.num_encoder_layers):
       x = EncoderLayer(config, name=f"layers_{layer}")(
-          x, mask=mask, bias=bias, deterministic=deterministic
+        x, mask=mask, bias=bias, deterministic=deterministic
       )
     x = _norm(config, "encoder_norm")(x)
     return dropout(self, x, deterministic=deterministic)
@@ -120,48 +120,48 @@ class DecoderLayer(nn.Module):
     self.mlp = MLP(config)
 
   def __call__(
-      self,
-      x: Float[Array, "B T D"],
-      encoded: Float[Array, "B L D"],
-      *,
-      mask: Bool[Array, "#B 1 T T"],
-      cross_mask: Bool[Array, "B 1 #T L"],
-      bias: Float[Array, "#B H T T"],
-      deterministic: bool,
+    self,
+    x: Float[Array, "B T D"],
+    encoded: Float[Array, "B L D"],
+    *,
+    mask: Bool[Array, "#B 1 T T"],
+    cross_mask: Bool[Array, "B 1 #T L"],
+    bias: Float[Array, "#B H T T"],
+    deterministic: bool,
   ) -> Float[Array, "B T D"]:
     """Returns the residual stream of all positions after this layer."""
     y = self.pre_self_attention_layer_norm(x)
     y = self.self_attention(
-        y, y, mask=mask, bias=bias, deterministic=deterministic
+      y, y, mask=mask, bias=bias, deterministic=deterministic
     )
     x = x + dropout(self, y, deterministic=deterministic)
     y = self.pre_cross_attention_layer_norm(x)
     y = self.encoder_decoder_attention(
-        y, encoded, mask=cross_mask, deterministic=deterministic
+      y, encoded, mask=cross_mask, deterministic=deterministic
     )
     x = x + dropout(self, y, deterministic=deterministic)
     y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
     return x + dropout(self, y, deterministic=deterministic)
 
   def start_cache(
-      self, encoded: Float[Array, "B L D"], *, max_decode_length: int
+    self, encoded: Float[Array, "B L D"], *, max_decode_length: int
   ) -> LayerCache:
     """Returns an empty cache that holds the keys and values of `encoded`."""
     keys, values = self.encoder_decoder_attention.keys_values(encoded)
     shape = (keys.shape[0], max_decode_length, *keys.shape[2:])
     empty = jnp.zeros(shape, keys.dtype)
     return LayerCache(
-        self_keys=empty, self_values=empty, cross_keys=keys, cross_values=values
+      self_keys=empty, self_values=empty, cross_keys=keys, cross_values=values
     )
 
   def decode_step(
-      self,
-      x: Float[Array, "B 1 D"],
-      cache: LayerCache,
-      *,
-      index: Int[Array, ""],
-      visible: Bool[Array, "B 1 1 L"],
-      bias: Float[Array, "1 H 1 T"],
+    self,
+    x: Float[Array, "B 1 D"],
+    cache: LayerCache,
+    *,
+    index: Int[Array, ""],
+    visible: Bool[Array, "B 1 1 L"],
+    bias: Float[Array, "1 H 1 T"],
   ) -> tuple[Float[Array, "B 1 D"], LayerCache]:
     """Returns the residual stream of one position, and the grown cache."""
     y = self.pre_self_attention_layer_norm(x)
@@ -173,7 +173,7 @@ class DecoderLayer(nn.Module):
     x = x + self.self_attention.attend(y, keys, values, mask=past, bias=bias)
     y = self.pre_cross_attention_layer_norm(x)
     x = x + self.encoder_decoder_attention.attend(
-        y, cache.cross_keys, cache.cross_values, mask=visible
+      y, cache.cross_keys, cache.cross_values, mask=visible
     )
     x = x + self.mlp(self.pre_mlp_layer_norm(x), deterministic=True)
     return x, cache.replace(self_keys=keys, self_values=values)
@@ -189,15 +189,15 @@ class Decoder(nn.Module):
     config = self.config
     self.relpos_bias = RelativePositionBias(config, bidirectional=False)
     self.layers = [
-        DecoderLayer(config) for _ in range(config.num_decoder_layers)
+      DecoderLayer(config) for _ in range(config.num_decoder_layers)
     ]
     self.decoder_norm = _norm(config)
     if not config.tie_embeddings:
       # Logits are float32 in every T5, whatever the activations are.
       self.logits_dense = Projection(
-          features=config.vocab_size,
-          axes=("embed", "vocab"),
-          dtype=jnp.dtype("float32"),
+        features=config.vocab_size,
+        axes=("embed", "vocab"),
+        dtype=jnp.dtype("float32"),
       )
 
   def _logits(self, x, table, *, deterministic=True):
@@ -208,54 +208,54 @@ class Decoder(nn.Module):
     return x @ table.astype(jnp.float32).T
 
   def __call__(
-      self,
-      x: Float[Array, "B T D"],
-      encoded: Float[Array, "B L D"],
-      table: Float[Array, "V D"],
-      *,
-      mask: Bool[Array, "#B 1 T T"],
-      cross_mask: Bool[Array, "B 1 #T L"],
-      positions: Int[Array, "#B T"],
-      deterministic: bool,
+    self,
+    x: Float[Array, "B T D"],
+    encoded: Float[Array, "B L D"],
+    table: Float[Array, "V D"],
+    *,
+    mask: Bool[Array, "#B 1 T T"],
+    cross_mask: Bool[Array, "B 1 #T L"],
+    positions: Int[Array, "#B T"],
+    deterministic: bool,
   ) -> Float[Array, "B T V"]:
     """Returns the logits of all positions, teacher forced."""
     bias = self.relpos_bias(positions, positions)
     x = dropout(self, x, deterministic=deterministic)
     for layer in self.layers:
       x = layer(
-          x,
-          encoded,
-          mask=mask,
-          cross_mask=cross_mask,
-          bias=bias,
-          deterministic=deterministic,
+        x,
+        encoded,
+        mask=mask,
+        cross_mask=cross_mask,
+        bias=bias,
+        deterministic=deterministic,
       )
     return self._logits(x, table, deterministic=deterministic)
 
   def start_cache(self, encoded, visible, *, max_decode_length):
     """Returns the cache of a decoder that has read nothing yet."""
     return Cache(
-        index=jnp.zeros((), jnp.int32),
-        visible=visible,
-        layers=tuple(
-            layer.start_cache(encoded, max_decode_length=max_decode_length)
-            for layer in self.layers
-        ),
+      index=jnp.zeros((), jnp.int32),
+      visible=visible,
+      layers=tuple(
+        layer.start_cache(encoded, max_decode_length=max_decode_length)
+        for layer in self.layers
+      ),
     )
 
   def decode_step(
-      self, x: Float[Array, "B 1 D"], table: Float[Array, "V D"], cache: Cache
+    self, x: Float[Array, "B 1 D"], table: Float[Array, "V D"], cache: Cache
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Returns the logits that follow one position, and the grown cache."""
     length = cache.layers[0].self_keys.shape[1]
     bias = self.relpos_bias(
-        cache.index[None, None], jnp.arange(length, dtype=jnp.int32)[None]
+      cache.index[None, None], jnp.arange(length, dtype=jnp.int32)[None]
     )
     visible = cache.visible[:, None, None, :]
     layers = []
     for layer, layer_cache in zip(self.layers, cache.layers, strict=True):
       x, layer_cache = layer.decode_step(
-          x, layer_cache, index=cache.index, visible=visible, bias=bias
+        x, layer_cache, index=cache.index, visible=visible, bias=bias
       )
       layers.append(layer_cache)
     logits = self._logits(x, table)[:, 0]
@@ -270,18 +270,18 @@ class TokenEmbedder(nn.Module):
   def setup(self):
     """Declares the table."""
     self.embedding = self.param(
-        "embedding",
-        nn.with_logical_partitioning(
-            nn.initializers.normal(1.0), ("vocab", "embed")
-        ),
-        (self.config.vocab_size, self.config.embed_dim),
-        jnp.float32,
+      "embedding",
+      nn.with_logical_partitioning(
+        nn.initializers.normal(1.0), ("vocab", "embed")
+      ),
+      (self.config.vocab_size, self.config.embed_dim),
+      jnp.float32,
     )
 
   def __call__(self, ids: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
     """Returns the rows of `ids`; an id outside the table becomes NaN."""
     rows = jnp.take(
-        self.embedding, ids, axis=0, mode="fill", fill_value=jnp.nan
+      self.embedding, ids, axis=0, mode="fill", fill_value=jnp.nan
     )
     return rows.astype(self.config.jax_dtype)
 
@@ -317,32 +317,32 @@ class T5(nn.Module):
     return jnp.where(is_slot[..., None], slots.astype(tokens.dtype), tokens)
 
   def encode(
-      self,
-      encoder_input_tokens: Int[Array, "B L"],
-      *,
-      segment_ids: Int[Array, "B L"] | None = None,
-      positions: Int[Array, "B L"] | None = None,
-      deterministic: bool = True,
+    self,
+    encoder_input_tokens: Int[Array, "B L"],
+    *,
+    segment_ids: Int[Array, "B L"] | None = None,
+    positions: Int[Array, "B L"] | None = None,
+    deterministic: bool = True,
   ) -> Float[Array, "B L D"]:
     """Returns the encoder's output; padded positions hold arbitrary values."""
     tokens = encoder_input_tokens
     return self.encoder(
-        self.embed(tokens),
-        mask=_visible(tokens, segment_ids, segment_ids),
-        positions=_positions(tokens, positions),
-        deterministic=deterministic,
+      self.embed(tokens),
+      mask=_visible(tokens, segment_ids, segment_ids),
+      positions=_positions(tokens, positions),
+      deterministic=deterministic,
     )
 
   def decode(
-      self,
-      decoder_input_tokens: Int[Array, "B T"],
-      encoded: Float[Array, "B L D"],
-      encoder_input_tokens: Int[Array, "B L"],
-      *,
-      decoder_segment_ids: Int[Array, "B T"] | None = None,
-      encoder_segment_ids: Int[Array, "B L"] | None = None,
-      decoder_positions: Int[Array, "B T"] | None = None,
-      deterministic: bool = True,
+    self,
+    decoder_input_tokens: Int[Array, "B T"],
+    encoded: Float[Array, "B L D"],
+    encoder_input_tokens: Int[Array, "B L"],
+    *,
+    decoder_segment_ids: Int[Array, "B T"] | None = None,
+    encoder_segment_ids: Int[Array, "B L"] | None = None,
+    decoder_positions: Int[Array, "B T"] | None = None,
+    deterministic: bool = True,
   ) -> Float[Array, "B T V"]:
     """Returns the logits of every target position, teacher forced."""
     tokens = decoder_input_tokens
@@ -351,27 +351,27 @@ class T5(nn.Module):
     if decoder_segment_ids is not None:
       mask = mask & _same_segment(decoder_segment_ids, decoder_segment_ids)
     return self.decoder(
-        self.embed(tokens),
-        encoded,
-        self.token_embedder.embedding,
-        mask=mask,
-        cross_mask=_visible(
-            encoder_input_tokens, decoder_segment_ids, encoder_segment_ids
-        ),
-        positions=_positions(tokens, decoder_positions),
-        deterministic=deterministic,
+      self.embed(tokens),
+      encoded,
+      self.token_embedder.embedding,
+      mask=mask,
+      cross_mask=_visible(
+        encoder_input_tokens, decoder_segment_ids, encoder_segment_ids
+      ),
+      positions=_positions(tokens, decoder_positions),
+      deterministic=deterministic,
     )
 
   def __call__(
-      self,
-      encoder_input_tokens: Int[Array, "B L"],
-      decoder_input_tokens: Int[Array, "B T"],
-      *,
-      encoder_segment_ids: Int[Array, "B L"] | None = None,
-      encoder_positions: Int[Array, "B L"] | None = None,
-      decoder_segment_ids: Int[Array, "B T"] | None = None,
-      decoder_positions: Int[Array, "B T"] | None = None,
-      deterministic: bool = True,
+    self,
+    encoder_input_tokens: Int[Array, "B L"],
+    decoder_input_tokens: Int[Array, "B T"],
+    *,
+    encoder_segment_ids: Int[Array, "B L"] | None = None,
+    encoder_positions: Int[Array, "B L"] | None = None,
+    decoder_segment_ids: Int[Array, "B T"] | None = None,
+    decoder_positions: Int[Array, "B T"] | None = None,
+    deterministic: bool = True,
   ) -> Float[Array, "B T V"]:
     """Returns float32 logits of every target position, teacher forced.
 
@@ -385,47 +385,47 @@ class T5(nn.Module):
       deterministic: False in training, which needs the `dropout` stream.
     """
     encoded = self.encode(
-        encoder_input_tokens,
-        segment_ids=encoder_segment_ids,
-        positions=encoder_positions,
-        deterministic=deterministic,
+      encoder_input_tokens,
+      segment_ids=encoder_segment_ids,
+      positions=encoder_positions,
+      deterministic=deterministic,
     )
     return self.decode(
-        decoder_input_tokens,
-        encoded,
-        encoder_input_tokens,
-        decoder_segment_ids=decoder_segment_ids,
-        encoder_segment_ids=encoder_segment_ids,
-        decoder_positions=decoder_positions,
-        deterministic=deterministic,
+      decoder_input_tokens,
+      encoded,
+      encoder_input_tokens,
+      decoder_segment_ids=decoder_segment_ids,
+      encoder_segment_ids=encoder_segment_ids,
+      decoder_positions=decoder_positions,
+      deterministic=deterministic,
     )
 
   def start_cache(
-      self,
-      encoded: Float[Array, "B L D"],
-      encoder_input_tokens: Int[Array, "B L"],
-      *,
-      max_decode_length: int,
+    self,
+    encoded: Float[Array, "B L D"],
+    encoder_input_tokens: Int[Array, "B L"],
+    *,
+    max_decode_length: int,
   ) -> Cache:
     """Returns the cache from which `decode_step` starts."""
     return self.decoder.start_cache(
-        encoded,
-        encoder_input_tokens != PAD_ID,
-        max_decode_length=max_decode_length,
+      encoded,
+      encoder_input_tokens != PAD_ID,
+      max_decode_length=max_decode_length,
     )
 
   def decode_step(
-      self, tokens: Int[Array, " B"], cache: Cache
+    self, tokens: Int[Array, " B"], cache: Cache
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Reads one token of each example; returns the next one's logits."""
     return self.decoder.decode_step(
-        self.embed(tokens[:, None]), self.token_embedder.embedding, cache
+      self.embed(tokens[:, None]), self.token_embedder.embedding, cache
     )
 
 
 def _norm(config: T5Config, name: str | None = None) -> RMSNorm:
   return RMSNorm(
-      epsilon=config.layer_norm_epsilon, dtype=config.jax_dtype, name=name
+    epsilon=config.layer_norm_epsilon, dtype=config.jax_dtype, name=name
   )
 
 
@@ -468,5 +468,5 @@ def logical_axes(model: T5) -> Params:
   """Returns the logical axis names of every parameter, as tuples."""
   boxed = jax.eval_shape(lambda: _init_boxed(model, jax.random.key(0)))
   return jax.tree.map(
-      tuple, nn.get_partition_spec(boxed), is_leaf=lambda x: x is None
+    tuple, nn.get_partition_spec(boxed), is_leaf=lambda x: x is None
   )

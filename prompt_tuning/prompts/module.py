@@ -14,7 +14,7 @@ from prompt_tuning.types import Array, Float, Initializer, Int
 
 
 def _look_up(
-    table: Float[Array, "S D"], slots: Int[Array, "*shape"]
+  table: Float[Array, "S D"], slots: Int[Array, "*shape"]
 ) -> Float[Array, "*shape D"]:
   # A slot that no prompt owns becomes NaN, which stops training with the batch
   # named, rather than an unrelated row.
@@ -27,12 +27,12 @@ class Prompt(nn.Module):
   Attributes:
     length: P, in tokens; 0 is the bare model.
     features: D, the model width.
-    init: Gives the initial value of the [P, D] parameter `embedding`.
+    initializer: Gives the initial value of the [P, D] parameter `embedding`.
   """
 
   length: int
   features: int
-  init: Initializer
+  initializer: Initializer
 
   @property
   def num_slots(self) -> int:
@@ -43,10 +43,12 @@ class Prompt(nn.Module):
   def __call__(self, slots: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
     """Returns the embeddings of `slots`, which count from 0."""
     embedding = self.param(
-        "embedding",
-        nn.with_logical_partitioning(self.init, ("prompt", "prompt_embed")),
-        (self.length, self.features),
-        jnp.float32,
+      "embedding",
+      nn.with_logical_partitioning(
+        self.initializer, ("prompt", "prompt_embed")
+      ),
+      (self.length, self.features),
+      jnp.float32,
     )
     return _look_up(embedding, slots)
 
@@ -61,14 +63,14 @@ class PromptBank(nn.Module):
     num_prompts: N.
     length: P, in tokens, the same for all.
     features: D, the model width.
-    init: Gives the initial value of one [P, D] prompt; called once a prompt,
+    initializer: Gives the initial value of one [P, D] prompt; called once a prompt,
       with a different key each time.
   """
 
   num_prompts: int
   length: int
   features: int
-  init: Initializer
+  initializer: Initializer
 
   @property
   def num_slots(self) -> int:
@@ -77,17 +79,17 @@ class PromptBank(nn.Module):
 
   def _init_all(self, rng, shape, dtype):
     keys = jax.random.split(rng, shape[0])
-    return jnp.stack([self.init(key, shape[1:], dtype) for key in keys])
+    return jnp.stack([self.initializer(key, shape[1:], dtype) for key in keys])
 
   @nn.compact
   def __call__(self, slots: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
     """Returns the embeddings of `slots`, which count from 0."""
     embedding = self.param(
-        "embedding",
-        nn.with_logical_partitioning(
-            self._init_all, ("num_prompts", "prompt", "prompt_embed")
-        ),
-        (self.num_prompts, self.length, self.features),
-        jnp.float32,
+      "embedding",
+      nn.with_logical_partitioning(
+        self._init_all, ("num_prompts", "prompt", "prompt_embed")
+      ),
+      (self.num_prompts, self.length, self.features),
+      jnp.float32,
     )
     return _look_up(embedding.reshape(self.num_slots, self.features), slots)

@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prompt_tuning.prompts import artifact, initializers
+import jax
+
+from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts import layout as layout_lib
 from prompt_tuning.prompts.layout import Layout
 from prompt_tuning.prompts.module import Prompt, PromptBank
@@ -76,7 +78,8 @@ class PromptSpec:
   def of_saved(cls, saved: artifact.SavedPrompt) -> "PromptSpec":
     """Returns the description of a prompt that was read from a file.
 
-    A file without a card is taken for a prefix.
+    A file without a card is taken for a prefix. The prompt starts at zero: the
+    caller puts the saved values in its place, of a bank all at once.
     """
     *bank, length, _ = saved.array.shape
     text = saved.card.layout if saved.card else Position.PREFIX.value
@@ -84,7 +87,7 @@ class PromptSpec:
     return cls(
       length=length,
       num_prompts=bank[0] if bank else 1,
-      initializer=lambda: initializers.from_array(saved.array),
+      initializer=lambda: jax.nn.initializers.zeros,
       position=text if is_position else Position.PREFIX,
       template=None if is_position else text,
     )
@@ -143,10 +146,10 @@ class PromptSpec:
       features: D, the width of the backbone.
     """
     if self.num_prompts == 1:
-      return Prompt(length=self.length, features=features, init=init)
+      return Prompt(length=self.length, features=features, initializer=init)
     return PromptBank(
       num_prompts=self.num_prompts,
       length=self.length,
       features=features,
-      init=init,
+      initializer=init,
     )

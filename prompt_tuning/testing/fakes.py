@@ -54,7 +54,7 @@ def tiny_prompt(
 ) -> prompt_module.Prompt:
   """Returns a prompt module whose rows start uniform in [-0.5, 0.5)."""
   return prompt_module.Prompt(
-    length=length, features=features, init=_uniform_half
+    length=length, features=features, initializer=_uniform_half
   )
 
 

@@ -27,8 +27,8 @@ def shared_root() -> pathlib.Path:
 def _require(path: pathlib.Path) -> pathlib.Path:
   if not path.exists():
     pytest.skip(
-        f"reference material {path.name!r} is not in {path.parent} (set "
-        f"{_ENVIRONMENT_VARIABLE} to the folder that holds it)"
+      f"reference material {path.name!r} is not in {path.parent} (set "
+      f"{_ENVIRONMENT_VARIABLE} to the folder that holds it)"
     )
   return path
 

@@ -124,7 +124,6 @@ class Checkpoints:
     """
     arrays = _by_path(state)
     meta = {
-      "format": files.FORMAT,
       "step": step,
       "run": self._run.as_json(),
       "data": dict(data),
@@ -258,7 +257,7 @@ def _save_arguments(arrays, meta) -> ocp.args.Composite:
   return ocp.args.Composite(
     **{
       files.STATE: ocp.args.PyTreeSave(tree),
-      files.META: ocp.args.JsonSave(meta),
+      files.META: ocp.args.JsonSave(files.seal(meta)),
     }
   )
 

@@ -91,17 +91,31 @@ def read_meta(model_dir: paths.PathLike, step: int) -> dict[str, Any]:
       "another MODEL_DIR; a backbone is given by INITIAL_CHECKPOINT_PATH."
     )
   try:
-    meta = json.loads(paths.read_text(file))
-  except (OSError, ValueError) as error:
+    return unseal(json.loads(paths.read_text(file)))
+  except (OSError, ValueError, KeyError, TypeError) as error:
     raise DamagedError(f"Checkpoint file {file} is damaged: {error}.") from (
       error
     )
-  if meta.get("format") != FORMAT:
-    raise CheckpointError(
-      f"{folder} has the format {meta.get('format')!r}; this version reads "
-      f"{FORMAT}."
+
+
+def seal(meta: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the JSON of a checkpoint as it is written, with a checksum."""
+  return {"format": FORMAT, "crc32": _json_crc32(meta), "content": dict(meta)}
+
+
+def unseal(sealed: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what `seal` was given.
+
+  Raises:
+    ValueError: If it has another format or is not what was written.
+  """
+  if sealed["format"] != FORMAT:
+    raise ValueError(
+      f"it has the format {sealed['format']!r}, this version reads {FORMAT}"
     )
-  return meta
+  if _json_crc32(sealed["content"]) != sealed["crc32"]:
+    raise ValueError("its content is not what was written")
+  return sealed["content"]
 
 
 def replace_meta(
@@ -110,7 +124,7 @@ def replace_meta(
   """Replaces the JSON of a checkpoint, atomically."""
   if jax.process_index() == 0:
     file = _folder(model_dir, step) / META / _META_FILE
-    paths.write_text(file, json.dumps(meta))
+    paths.write_text(file, json.dumps(seal(meta)))
 
 
 def read_arrays(
@@ -146,8 +160,10 @@ def read_arrays(
         args=ocp.args.PyTreeRestore(item=tree, restore_args=arguments),
       )
   except Exception as error:
+    # What follows is how to open the store, hundreds of characters long.
+    reason = str(error).split(" [tensorstore_spec")[0]
     raise DamagedError(
-      f"Checkpoint {where} is damaged: {type(error).__name__}: {error}"
+      f"Checkpoint {where} is damaged: {type(error).__name__}: {reason}."
     ) from error
   arrays = traverse_util.flatten_dict(restored, sep="/")
   for path, array in arrays.items():
@@ -164,6 +180,12 @@ def read_arrays(
 def crc32(array: jax.Array) -> int:
   """Returns a checksum of the bytes of an array that is addressable here."""
   return zlib.crc32(np.ascontiguousarray(jax.device_get(array)).tobytes())
+
+
+def _json_crc32(content: Mapping[str, Any]) -> int:
+  # Through JSON once, so that tuples are the lists that will be read.
+  plain = json.loads(json.dumps(content))
+  return zlib.crc32(json.dumps(plain, sort_keys=True).encode())
 
 
 def _folder(model_dir: paths.PathLike, step: int) -> Any:

@@ -25,7 +25,7 @@ class LossSums:
 
 
 def token_cross_entropy(
-    logits: Float[Array, "B T V"], targets: Int[Array, "B T"]
+  logits: Float[Array, "B T V"], targets: Int[Array, "B T"]
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
   """Returns the cross-entropy of each token in nats, and log Z."""
   logits = logits.astype(jnp.float32)
@@ -35,11 +35,11 @@ def token_cross_entropy(
 
 
 def loss_sums(
-    logits: Float[Array, "B T V"],
-    targets: Int[Array, "B T"],
-    weights: Float[Array, "B T"],
-    *,
-    z_loss: float = 0.0,
+  logits: Float[Array, "B T V"],
+  targets: Int[Array, "B T"],
+  weights: Float[Array, "B T"],
+  *,
+  z_loss: float = 0.0,
 ) -> LossSums:
   """Sums the loss over a batch.
 
@@ -54,8 +54,8 @@ def loss_sums(
   penalty = z_loss * jnp.square(log_z)
   correct = jnp.argmax(logits, axis=-1) == targets
   return LossSums(
-      loss=jnp.sum((cross_entropy + penalty) * weights),
-      z_loss=jnp.sum(penalty * weights),
-      num_tokens=jnp.sum(weights),
-      num_correct=jnp.sum(correct * weights),
+    loss=jnp.sum((cross_entropy + penalty) * weights),
+    z_loss=jnp.sum(penalty * weights),
+    num_tokens=jnp.sum(weights),
+    num_correct=jnp.sum(correct * weights),
   )

@@ -36,7 +36,7 @@ def constant(*, learning_rate: float) -> optax.Schedule:
 
 
 def inverse_square_root(
-    *, learning_rate: float, warmup_steps: int = 1
+  *, learning_rate: float, warmup_steps: int = 1
 ) -> optax.Schedule:
   """`learning_rate / sqrt(max(step, warmup_steps))`.
 
@@ -51,19 +51,19 @@ def inverse_square_root(
   def schedule(step):
     # Steps count from 0 here and from 1 in both papers' formulas.
     return learning_rate * jax.lax.rsqrt(
-        jnp.maximum(jnp.asarray(step, jnp.float32) + 1.0, warmup_steps)
+      jnp.maximum(jnp.asarray(step, jnp.float32) + 1.0, warmup_steps)
     )
 
   return schedule
 
 
 def linear_warmup(
-    *, schedule: optax.Schedule, warmup_steps: int
+  *, schedule: optax.Schedule, warmup_steps: int
 ) -> optax.Schedule:
   """Scales `schedule` from 0 up to itself over `warmup_steps` steps."""
   if warmup_steps < 1:
     raise ValueError(
-        f"linear_warmup: warmup_steps must be at least 1, got {warmup_steps}."
+      f"linear_warmup: warmup_steps must be at least 1, got {warmup_steps}."
     )
 
   def warmed_up(step):
@@ -75,22 +75,22 @@ def linear_warmup(
 def _decay_weights(rate: float) -> optax.GradientTransformation:
   """Subtracts `rate` of each weight, not multiplied by the learning rate."""
   return optax.stateless(
-      lambda updates, params: jax.tree.map(
-          lambda update, param: update - rate * param, updates, params
-      )
+    lambda updates, params: jax.tree.map(
+      lambda update, param: update - rate * param, updates, params
+    )
   )
 
 
 def adafactor(
-    *,
-    learning_rate: optax.Schedule,
-    decay_rate: float = 0.8,
-    step_offset: int = 0,
-    clipping_threshold: float | None = 1.0,
-    multiply_by_parameter_scale: bool = True,
-    weight_decay_rate: float = 0.0,
-    min_dim_size_to_factor: int = 128,
-    epsilon: float = 1e-30,
+  *,
+  learning_rate: optax.Schedule,
+  decay_rate: float = 0.8,
+  step_offset: int = 0,
+  clipping_threshold: float | None = 1.0,
+  multiply_by_parameter_scale: bool = True,
+  weight_decay_rate: float = 0.0,
+  min_dim_size_to_factor: int = 128,
+  epsilon: float = 1e-30,
 ) -> Optimizer:
   """Adafactor as T5X runs it (Shazeer and Stern, 2018).
 
@@ -114,13 +114,13 @@ def adafactor(
     epsilon: Added to squared gradients.
   """
   steps = [
-      optax.scale_by_factored_rms(
-          factored=True,
-          decay_rate=decay_rate,
-          step_offset=-step_offset,
-          min_dim_size_to_factor=min_dim_size_to_factor,
-          epsilon=epsilon,
-      )
+    optax.scale_by_factored_rms(
+      factored=True,
+      decay_rate=decay_rate,
+      step_offset=-step_offset,
+      min_dim_size_to_factor=min_dim_size_to_factor,
+      epsilon=epsilon,
+    )
   ]
   if clipping_threshold is not None:
     steps.append(optax.clip_by_block_rms(clipping_threshold))
@@ -133,13 +133,13 @@ def adafactor(
 
 
 def adamw(
-    *,
-    learning_rate: optax.Schedule,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    epsilon: float = 1e-8,
-    weight_decay_rate: float = 0.0,
-    clip_global_norm: float | None = None,
+  *,
+  learning_rate: optax.Schedule,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  epsilon: float = 1e-8,
+  weight_decay_rate: float = 0.0,
+  clip_global_norm: float | None = None,
 ) -> Optimizer:
   """AdamW (Loshchilov and Hutter, 2019).
 
@@ -157,12 +157,12 @@ def adamw(
   if clip_global_norm is not None:
     steps.append(optax.clip_by_global_norm(clip_global_norm))
   steps.append(
-      optax.adamw(
-          learning_rate,
-          b1=b1,
-          b2=b2,
-          eps=epsilon,
-          weight_decay=weight_decay_rate,
-      )
+    optax.adamw(
+      learning_rate,
+      b1=b1,
+      b2=b2,
+      eps=epsilon,
+      weight_decay=weight_decay_rate,
+    )
   )
   return _optimizer(learning_rate, *steps)

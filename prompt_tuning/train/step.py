@@ -21,7 +21,7 @@ from prompt_tuning.types import Array, Batch, Params
 
 Metrics = dict[str, Array]
 TrainStep = Callable[
-    ["TrainState", Params, Batch, jax.Array], tuple["TrainState", Metrics]
+  ["TrainState", Params, Batch, jax.Array], tuple["TrainState", Metrics]
 ]
 
 
@@ -54,50 +54,50 @@ class TrainState:
 def init_state(trainable: Params, optimizer: Optimizer) -> TrainState:
   """Returns the state before the first step."""
   return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      trainable=trainable,
-      opt_state=optimizer.init(trainable),
+    step=jnp.zeros((), jnp.int32),
+    trainable=trainable,
+    opt_state=optimizer.init(trainable),
   )
 
 
 def batch_loss(
-    model: T5,
-    params: Params,
-    batch: Batch,
-    *,
-    z_loss: float = 0.0,
-    dropout_rng: jax.Array | None = None,
+  model: T5,
+  params: Params,
+  batch: Batch,
+  *,
+  z_loss: float = 0.0,
+  dropout_rng: jax.Array | None = None,
 ) -> LossSums:
   """Returns the summed loss of a batch; drops only if given a key."""
   optional = (
-      "encoder_segment_ids",
-      "encoder_positions",
-      "decoder_segment_ids",
-      "decoder_positions",
+    "encoder_segment_ids",
+    "encoder_positions",
+    "decoder_segment_ids",
+    "decoder_positions",
   )
   logits = model.apply(
-      {"params": params},
-      batch["encoder_input_tokens"],
-      batch["decoder_input_tokens"],
-      **{name: batch[name] for name in optional if name in batch},
-      deterministic=dropout_rng is None,
-      rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+    {"params": params},
+    batch["encoder_input_tokens"],
+    batch["decoder_input_tokens"],
+    **{name: batch[name] for name in optional if name in batch},
+    deterministic=dropout_rng is None,
+    rngs=None if dropout_rng is None else {"dropout": dropout_rng},
   )
   return loss_sums(
-      logits,
-      batch["decoder_target_tokens"],
-      batch["decoder_loss_weights"],
-      z_loss=z_loss,
+    logits,
+    batch["decoder_target_tokens"],
+    batch["decoder_loss_weights"],
+    z_loss=z_loss,
   )
 
 
 def make_train_step(
-    model: T5,
-    optimizer: Optimizer,
-    *,
-    z_loss: float = 1e-4,
-    loss_normalization: LossNormalization = LossNormalization.SUM,
-    num_microbatches: int = 1,
+  model: T5,
+  optimizer: Optimizer,
+  *,
+  z_loss: float = 1e-4,
+  loss_normalization: LossNormalization = LossNormalization.SUM,
+  num_microbatches: int = 1,
 ) -> TrainStep:
   """Returns a function that takes one step; jit it with the state donated.
 
@@ -122,17 +122,17 @@ def make_train_step(
   """
   if num_microbatches < 1:
     raise ValueError(
-        f"num_microbatches must be at least 1, got {num_microbatches}."
+      f"num_microbatches must be at least 1, got {num_microbatches}."
     )
   drops = model.config.dropout_rate > 0.0
 
   def objective(trainable, frozen, batch, rng, scale):
     sums = batch_loss(
-        model,
-        merge(trainable, frozen),
-        batch,
-        z_loss=z_loss,
-        dropout_rng=rng if drops else None,
+      model,
+      merge(trainable, frozen),
+      batch,
+      z_loss=z_loss,
+      dropout_rng=rng if drops else None,
     )
     return sums.loss * scale, sums
 
@@ -147,33 +147,33 @@ def make_train_step(
       gradients, sums = grad(state.trainable, frozen, batch, rng, scale)
     else:
       gradients, sums = _accumulate(
-          lambda part, part_rng: grad(
-              state.trainable, frozen, part, part_rng, scale
-          ),
-          batch,
-          rng,
-          num_microbatches,
+        lambda part, part_rng: grad(
+          state.trainable, frozen, part, part_rng, scale
+        ),
+        batch,
+        rng,
+        num_microbatches,
       )
     updates, opt_state = optimizer.update(
-        gradients, state.opt_state, state.trainable
+      gradients, state.opt_state, state.trainable
     )
     trainable = optax.apply_updates(state.trainable, updates)
     num_tokens = jnp.maximum(sums.num_tokens, 1.0)
     metrics = {
-        "loss": sums.loss / num_tokens,
-        "loss_sum": sums.loss,
-        "z_loss": sums.z_loss / num_tokens,
-        "accuracy": sums.num_correct / num_tokens,
-        "num_tokens": sums.num_tokens,
-        "grad_norm": optax.tree.norm(gradients),
-        "update_norm": optax.tree.norm(updates),
-        "param_norm": optax.tree.norm(trainable),
-        "learning_rate": jnp.asarray(
-            optimizer.learning_rate(state.step), jnp.float32
-        ),
+      "loss": sums.loss / num_tokens,
+      "loss_sum": sums.loss,
+      "z_loss": sums.z_loss / num_tokens,
+      "accuracy": sums.num_correct / num_tokens,
+      "num_tokens": sums.num_tokens,
+      "grad_norm": optax.tree.norm(gradients),
+      "update_norm": optax.tree.norm(updates),
+      "param_norm": optax.tree.norm(trainable),
+      "learning_rate": jnp.asarray(
+        optimizer.learning_rate(state.step), jnp.float32
+      ),
     }
     state = TrainState(
-        step=state.step + 1, trainable=trainable, opt_state=opt_state
+      step=state.step + 1, trainable=trainable, opt_state=opt_state
     )
     return state, metrics
 
@@ -185,16 +185,16 @@ def _accumulate(function, batch, rng, num_parts):
   size = next(iter(batch.values())).shape[0]
   if size % num_parts:
     raise ValueError(
-        f"A batch of {size} examples cannot be cut into num_microbatches="
-        f"{num_parts} equal parts; choose a divisor of {size}."
+      f"A batch of {size} examples cannot be cut into num_microbatches="
+      f"{num_parts} equal parts; choose a divisor of {size}."
     )
   parts = jax.tree.map(
-      # Part i takes every num_parts-th example, so that each device of a
-      # sharded batch keeps its own examples.
-      lambda x: jnp.swapaxes(
-          x.reshape(size // num_parts, num_parts, *x.shape[1:]), 0, 1
-      ),
-      batch,
+    # Part i takes every num_parts-th example, so that each device of a
+    # sharded batch keeps its own examples.
+    lambda x: jnp.swapaxes(
+      x.reshape(size // num_parts, num_parts, *x.shape[1:]), 0, 1
+    ),
+    batch,
   )
   rngs = jax.random.split(rng, num_parts)
 

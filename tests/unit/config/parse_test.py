@@ -141,7 +141,7 @@ def test_flax_modules_can_be_configured(parse, program):
       "INIT=@prompt_tuning.prompts.module.Prompt()",
       "Prompt.length=2",
       "Prompt.features=3",
-      "Prompt.init=@prompt_tuning.train.optimizers.constant()",
+      "Prompt.initializer=@prompt_tuning.train.optimizers.constant()",
       "constant.learning_rate=0.1",
     ),
   )
@@ -161,6 +161,6 @@ def test_flax_modules_can_be_handed_over(parse, program):
     ),
   )
   factory = run(program).init
-  prompt = factory(features=3, init=jax.nn.initializers.ones)
+  prompt = factory(features=3, initializer=jax.nn.initializers.ones)
   rows = prompt.init_with_output(jax.random.key(0), jnp.arange(2))[0]
   assert rows.shape == (2, 3)

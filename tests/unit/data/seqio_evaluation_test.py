@@ -73,8 +73,10 @@ def _evaluator(name, **options):
 
 def _evaluate(name, predict, **options):
   """Returns the metrics of the only task."""
-  (metrics,) = _evaluator(name, **options).evaluate(predict=predict).values()
-  return metrics
+  options = {"builder": _builder(), "batch_size": 2} | options
+  results = seqio_evaluation.evaluate(name, predict=predict, **options)
+  assert list(results) == [name]
+  return results[name].metrics
 
 
 def test_metrics_of_predictions(add_scored):
@@ -84,13 +86,12 @@ def test_metrics_of_predictions(add_scored):
 
 def test_metrics_of_scores(add_scored):
   name = add_scored(metric_fns=[_mean_score])
-  (metrics,) = (
-    _evaluator(name, split="train")
-    .evaluate(score=lambda batch: -batch["decoder_loss_weights"].sum(axis=1))
-    .values()
+  results = _evaluator(name, split="train").evaluate(
+    score=lambda batch: -batch["decoder_loss_weights"].sum(axis=1)
   )
   lengths = [len(_ids(row["targets"])) for row in _ROWS]
-  assert metrics["mean_score"] == pytest.approx(-np.mean(lengths))
+  expected = pytest.approx(-np.mean(lengths))
+  assert results[name].metrics["mean_score"] == expected
 
 
 def test_batches_are_those_of_our_features(add_scored):
@@ -148,8 +149,10 @@ def test_mixture_evaluates_each_task(add_scored, add_mixture):
   names = [add_scored(), add_scored(prefix="other")]
   mixture = add_mixture([(name, 1) for name in names])
   evaluator = _evaluator(mixture)
-  assert evaluator.num_examples == dict.fromkeys(names, 2)
-  assert set(evaluator.evaluate(predict=_Predictions("good"))) == set(names)
+  results = evaluator.evaluate(predict=_Predictions("good"))
+  assert {n: result.num_examples for n, result in results.items()} == (
+    dict.fromkeys(names, 2)
+  )
 
 
 def test_only_the_first_examples(add_scored):

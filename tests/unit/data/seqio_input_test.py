@@ -228,6 +228,16 @@ class TestStreams:
       for feature, values in expected.items():
         np.testing.assert_array_equal(batch[feature], values)
 
+  def test_target_that_is_no_class_label(self, add_task):
+    name = add_task(_ROWS)
+    allowed = {tuple(_ids(text)): text for text in ("good", "bad")}
+    stream = seqio_input.training_stream(name, seed=0, targets=allowed)
+    assert len(stream.examples) == 3
+    del allowed[tuple(_ids("bad"))]
+    message = r"example 1: the target 'bad' is not among the class labels"
+    with pytest.raises(ValueError, match=message):
+      seqio_input.training_stream(name, seed=0, targets=allowed)
+
   def test_tasks_without_the_split_are_left_out(self, add_task, add_mixture):
     only_train = add_task(
       source=seqio_input.in_memory_source({"train": _ROWS[:1]})

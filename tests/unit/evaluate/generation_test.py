@@ -17,7 +17,10 @@ LENGTH = 5
 
 @pytest.fixture(scope="module")
 def prompted():
-  model = fakes.tiny_model(fakes.tiny_prompt(4))
+  # One layer of each, because compiling takes most of the time.
+  model = fakes.tiny_model(
+    fakes.tiny_prompt(4), num_encoder_layers=1, num_decoder_layers=1
+  )
   batch = fakes.tiny_batch(np.random.default_rng(0), prompt_length=4)
   return model, fakes.tiny_params(model), batch
 

@@ -56,8 +56,8 @@ def plain_beam_search(step, state, *, num_decodes, alpha):
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
-@pytest.mark.parametrize("num_decodes", [1, 2, 4])
-@pytest.mark.parametrize("eos_bias", [-100.0, -2.0, 0.0, 3.0])
+@pytest.mark.parametrize("num_decodes", [1, 4])
+@pytest.mark.parametrize("eos_bias", [-2.0, 0.0, 3.0])
 def test_equals_a_plain_search_without_early_stop(eos_bias, num_decodes, alpha):
   step = RecurrentStep(seed=num_decodes, eos_bias=eos_bias)
   cache = step.start_cache(ROWS)
@@ -72,7 +72,7 @@ def test_equals_a_plain_search_without_early_stop(eos_bias, num_decodes, alpha):
     )
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 3.0])
+@pytest.mark.parametrize("alpha", [0.0, 3.0])
 def test_enough_beams_find_the_best_of_all_sequences(alpha):
   vocab_size, length = 4, 3
   step = RecurrentStep(seed=3, vocab_size=vocab_size)

@@ -37,7 +37,7 @@ def build_model(prompt_length=PROMPT_LENGTH, **overrides):
     **overrides,
   )
   init = jax.nn.initializers.zeros
-  return T5(config, prompt=Prompt(prompt_length, features=48, init=init))
+  return T5(config, prompt=Prompt(prompt_length, features=48, initializer=init))
 
 
 @functools.cache

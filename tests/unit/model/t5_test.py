@@ -56,7 +56,9 @@ def test_parameter_counts_are_the_papers(size, prompt_length):
     num_decoder_layers=num_layers,
   )
   prompt = Prompt(
-    length=prompt_length, features=embed_dim, init=jax.nn.initializers.zeros
+    length=prompt_length,
+    features=embed_dim,
+    initializer=jax.nn.initializers.zeros,
   )
   params = t5.abstract_params(t5.T5(config, prompt=prompt))
   count = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -155,7 +157,7 @@ def test_a_bank_of_n_equals_n_prompts(num_prompts):
       num_prompts=num_prompts,
       length=length,
       features=fakes.EMBED_DIM,
-      init=jax.nn.initializers.zeros,
+      initializer=jax.nn.initializers.zeros,
     )
   )
   batch = batch_of(length)
@@ -178,7 +180,10 @@ def test_a_bank_of_n_equals_n_prompts(num_prompts):
 
 def test_each_prompt_of_a_bank_starts_differently():
   bank = PromptBank(
-    num_prompts=3, length=4, features=16, init=jax.nn.initializers.normal()
+    num_prompts=3,
+    length=4,
+    features=16,
+    initializer=jax.nn.initializers.normal(),
   )
   embedding = fakes.tiny_params(fakes.tiny_model(bank))["prompt"]["embedding"]
   assert embedding.shape == (3, 4, 16)

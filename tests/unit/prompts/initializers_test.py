@@ -304,7 +304,7 @@ def test_prompts_of_a_bank_differ_where_they_are_drawn():
     ["no", "yes"],
     rest=initializers.sampled_vocabulary(table, population_size=50),
   )
-  bank = PromptBank(num_prompts=3, length=5, features=4, init=init)
+  bank = PromptBank(num_prompts=3, length=5, features=4, initializer=init)
   slots = jnp.zeros((1,), jnp.int32)
   params = nn.init(lambda module: module(slots), bank)(_key())["params"]
   prompts = np.asarray(params["embedding"].unbox())

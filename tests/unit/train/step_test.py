@@ -54,7 +54,9 @@ def test_ten_steps_equal_t5x(first_step, name):
   )
   model = T5(
     config,
-    prompt=Prompt(length=10, features=48, init=jax.nn.initializers.zeros),
+    prompt=Prompt(
+      length=10, features=48, initializer=jax.nn.initializers.zeros
+    ),
   )
   frozen = read_params(fixture_path("params.npz"))
   optimizer = adafactor(step_offset=first_step)
