@@ -13,21 +13,27 @@ from prompt_tuning.data.features import Example, FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
 
 
+_NUM_SENTINELS = 100
+
+
 class Inputs(Protocol):
   """Where examples come from."""
 
   @property
   def name(self) -> str:
     """What to call it in a log and on a prompt's card."""
+    ...
 
   @property
   def truncate_targets(self) -> bool:
     """Whether a target may be cut; never a label."""
+    ...
 
   def stream(
     self, vocabulary: Vocabulary, lengths: FeatureLengths, *, seed: int
   ) -> streams.ExampleStream:
     """Returns the examples in the order of `seed`."""
+    ...
 
 
 class Objective(enum.Enum):
@@ -100,7 +106,8 @@ class CorpusInputs:
         vocab_size=vocabulary.vocab_size,
         noise_density=self.noise_density,
         mean_span_length=self.mean_span_length,
-        num_sentinels=vocabulary.extra_ids,
+        # ByT5 has no extra ids: its sentinels are its topmost bytes.
+        num_sentinels=vocabulary.extra_ids or _NUM_SENTINELS,
       ),
       chunk_length=self._corrupted_length(lengths),
       seed=seed,

@@ -1,7 +1,7 @@
 """Trains a sentencepiece vocabulary with T5's fixed ids.
 
-  python -m prompt_tuning.data.train_vocabulary --input docs-0.jsonl.xz \\
-    --input docs-1.jsonl.xz --num_pieces 8092 --output NEW.model
+python -m prompt_tuning.data.train_vocabulary --input docs.jsonl.xz
+  --num_pieces 8092 --output new.model
 """
 
 import argparse
@@ -85,7 +85,9 @@ def sample_sentences(
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Writes the model to the path given by --output."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(
+    description="Trains a sentencepiece vocabulary with T5's fixed ids."
+  )
   parser.add_argument("--input", action="append", required=True)
   parser.add_argument("--output", type=pathlib.Path, required=True)
   parser.add_argument("--num_pieces", type=int, required=True)

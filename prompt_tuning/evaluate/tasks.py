@@ -71,6 +71,19 @@ class TaskEvaluation:
     predict = self.predictor.build(
       model, vocabulary=vocabulary, lengths=lengths
     )
+    evaluator = seqio_evaluation.TaskEvaluator(
+      self.task,
+      builder=FeatureBuilder(
+        lengths, vocab_size=model.config.vocab_size, layout=layout
+      ),
+      batch_size=self.batch_size,
+      split=self.split,
+      output_dir=str(paths.as_path(output_dir) / FOLDER)
+      if jax.process_index() == 0
+      else None,
+      num_examples=self.num_examples,
+      use_cached=self.use_cached,
+    )
 
     def measure(params: Params, step: int) -> Mapping[str, float]:
       keys = _keys(self.seed)
@@ -81,19 +94,7 @@ class TaskEvaluation:
         answers.add(batch, tokens)
         return tokens
 
-      results = seqio_evaluation.evaluate(
-        self.task,
-        builder=FeatureBuilder(
-          lengths, vocab_size=model.config.vocab_size, layout=layout
-        ),
-        batch_size=self.batch_size,
-        predict=predict_batch,
-        split=self.split,
-        output_dir=str(paths.as_path(output_dir) / FOLDER),
-        step=step,
-        num_examples=self.num_examples,
-        use_cached=self.use_cached,
-      )
+      results = evaluator.evaluate(predict=predict_batch, step=step)
       answers.log()
       return summarize({task: r.metrics for task, r in results.items()})
 

@@ -13,7 +13,8 @@ import os
 import pathlib
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -182,29 +183,35 @@ class ToyRun:
     return lambda trainable, step: {METRIC: accuracy(trainable, frozen)}
 
 
+@dataclasses.dataclass
 class SignallingBatches(fakes.ToyBatches):
   """Toy batches that send this process a signal.
 
   Attributes:
     number: Which signal.
-    at: Sent when the batch of this number is read, or
-    at_save: sent a few milliseconds into the save of this step.
+    at: Sent when the batch of this number is read.
+    at_save: Sent in the middle of the save of this step.
+    delay: Seconds from the beginning of that save.
+    pause: Seconds that reading a batch takes.
   """
 
   number: int = signal.SIGKILL
   at: int | None = None
   at_save: int | None = None
+  delay: float = 0.02
+  pause: float = 0.0
 
   def __next__(self) -> dict[str, np.ndarray]:
+    time.sleep(self.pause)
     if self.position == self.at:
       os.kill(os.getpid(), self.number)
     return super().__next__()
 
-  def state(self) -> Mapping[str, Any]:
+  def state(self) -> dict[str, Any]:
     """Returns where the next batch stands."""
     if self.position == self.at_save:
       # The thread that saves goes on meanwhile, into the writing of files.
-      threading.Timer(0.02, os.kill, (os.getpid(), self.number)).start()
+      threading.Timer(self.delay, os.kill, (os.getpid(), self.number)).start()
     return super().state()
 
 
@@ -212,17 +219,30 @@ def main() -> None:
   """Runs from the command line."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--model_dir", type=pathlib.Path, required=True)
-  parser.add_argument("--steps", type=int, default=12)
+  parser.add_argument("--steps", type=int, default=ToyRun.steps)
+  parser.add_argument(
+    "--learning_rate", type=float, default=ToyRun.learning_rate
+  )
   parser.add_argument("--signal", default="SIGKILL")
   parser.add_argument("--signal_at", type=int)
   parser.add_argument("--signal_at_save", type=int)
+  parser.add_argument("--signal_delay_ms", type=float, default=20)
+  parser.add_argument("--seconds_per_batch", type=float, default=0)
   flags = parser.parse_args()
-  batches = SignallingBatches()
-  batches.number = signal.Signals[flags.signal]
-  batches.at, batches.at_save = flags.signal_at, flags.signal_at_save
-  result = ToyRun(model_dir=flags.model_dir, steps=flags.steps).run(
-    batches=batches
+  job = ToyRun(
+    model_dir=flags.model_dir,
+    steps=flags.steps,
+    learning_rate=flags.learning_rate,
   )
+  batches = SignallingBatches(
+    seed=job.seed,
+    number=signal.Signals[flags.signal],
+    at=flags.signal_at,
+    at_save=flags.signal_at_save,
+    delay=flags.signal_delay_ms / 1000,
+    pause=flags.seconds_per_batch,
+  )
+  result = job.run(batches=batches)
   print(f"{result.reason.value} at step {result.step}")
 
 

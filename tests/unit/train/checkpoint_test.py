@@ -194,8 +194,9 @@ def test_a_checkpoint_that_was_not_finished_is_ignored_and_removed(tmp_path):
   checkpoints = Checkpoints(tmp_path, run=RUN)
   assert checkpoints.latest_step() == 1
   _assert_equal(checkpoints.restore(_state()).state, state)
-  checkpoints.close()
+  _save(checkpoints, 2)  # Waits for the removal.
   assert not unfinished.exists()
+  assert files.all_steps(tmp_path) == [2]
 
 
 # What does not belong together.

@@ -1,0 +1,83 @@
+"""A task from files, described by a recipe alone."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+from prompt_tuning.data.sources import Verbalizers
+from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.metrics import classification, question_answering
+
+
+def file_task(
+  *,
+  name: str,
+  files: Mapping[str, str],
+  inputs: str,
+  targets: str,
+  vocabulary: Vocabulary,
+  verbalizers: Verbalizers | None = None,
+  metrics: Sequence[str] = ("accuracy",),
+) -> str:
+  """Registers a seqio Task over TSV or JSONL files.
+
+  Args:
+    name: A name that no other task has.
+    files: The file of each split, plain, .gz or .xz.
+    inputs: Text of the input with fields in braces, such as "{sentence}".
+    targets: Text of the target likewise; with `verbalizers`, the name of the
+      field that holds the label.
+    vocabulary: The backbone's.
+    verbalizers: The word of each label.
+    metrics: Names of metrics: accuracy; macro_f1, over the verbalizers; squad,
+      which is exact match and token F1.
+
+  Returns:
+    The name, to be used as MIXTURE_OR_TASK_NAME.
+
+  Raises:
+    ValueError: If a metric is unknown, or another task has the name.
+  """
+  from prompt_tuning.data import seqio_input
+
+  metric_fns = [_metric(metric, verbalizers, name) for metric in metrics]
+  description = repr((sorted(files.items()), inputs, targets, verbalizers))
+  # A recipe names the task wherever it is used, so it is described repeatedly.
+  if _REGISTERED.get(name) == description:
+    return name
+  seqio_input.add_text_task(
+    name,
+    seqio_input.file_source(
+      files, inputs=inputs, targets=targets, verbalizers=verbalizers
+    ),
+    vocabulary=vocabulary,
+    metric_fns=metric_fns,
+  )
+  _REGISTERED[name] = description
+  return name
+
+
+_REGISTERED: dict[str, str] = {}
+
+
+def _metric(
+  metric: str, verbalizers: Verbalizers | None, task: str
+) -> Callable[..., Mapping[str, float]]:
+  if metric == "accuracy":
+    return classification.accuracy
+  if metric == "squad":
+    return _squad
+  if metric == "macro_f1" and verbalizers is not None:
+    words = (
+      verbalizers.values() if isinstance(verbalizers, Mapping) else verbalizers
+    )
+    return functools.partial(classification.macro_f1, labels=tuple(words))
+  raise ValueError(
+    f"file_task {task!r}: there is no metric {metric!r}; there are accuracy, "
+    "squad and, for a task with verbalizers, macro_f1"
+  )
+
+
+def _squad(
+  targets: Sequence[str], predictions: Sequence[str]
+) -> Mapping[str, float]:
+  return question_answering.squad([[t] for t in targets], predictions)
