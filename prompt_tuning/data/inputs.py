@@ -12,7 +12,6 @@ from prompt_tuning.data import objectives, sources, streams
 from prompt_tuning.data.features import Example, FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
 
-
 _NUM_SENTINELS = 100
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from absl import logging
 from seqio import loggers
 
+from prompt_tuning import paths
 from prompt_tuning.data import features as features_lib
 from prompt_tuning.data import seqio_input
 
@@ -141,6 +142,8 @@ class TaskEvaluator:
     """
     provider = seqio_input.find(name, module=module)
     _check_tasks(provider, split, use_cached=use_cached)
+    if output_dir is not None:
+      paths.make_writable_dir(output_dir)
     self._batch_size = batch_size
     # It asks for seqio's own class and needs no more than ours has.
     converter: Any = PromptFeatureConverter(builder)

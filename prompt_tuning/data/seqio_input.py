@@ -15,8 +15,12 @@ import difflib
 import functools
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+# TensorFlow reads it when imported: it would announce every CPU feature.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 import numpy as np
 import seqio

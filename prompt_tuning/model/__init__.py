@@ -1,0 +1,1 @@
+"""The linen T5: shape, layers, decoding, scoring."""

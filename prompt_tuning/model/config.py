@@ -12,7 +12,7 @@ _DTYPES = ("float32", "bfloat16")
 class T5Config:
   """Everything that decides the parameters and the mathematics of a T5.
 
-  The defaults are T5 1.1 (Shazeer's gated GELU, untied logits), which LM-adapted
+  The defaults are T5 1.1 (gated GELU, untied logits), which LM-adapted
   T5, mT5, ByT5 and Flan-T5 share. T5 1.0 has `mlp_activations=("relu",)` and
   `tie_embeddings=True`.
 

@@ -1,0 +1,1 @@
+"""Soft prompts: modules, starts, layouts, files."""

@@ -63,8 +63,8 @@ class PromptBank(nn.Module):
     num_prompts: N.
     length: P, in tokens, the same for all.
     features: D, the model width.
-    initializer: Gives the initial value of one [P, D] prompt; called once a prompt,
-      with a different key each time.
+    initializer: Gives the initial value of one [P, D] prompt; called once a
+      prompt, with a different key each time.
   """
 
   num_prompts: int

@@ -1,0 +1,1 @@
+"""Training: partition, optimizers, step, loop, checkpoints."""

@@ -1,7 +1,7 @@
 """One training step: gradients for the trainable part alone.
 
-The same step pre-trains, LM-adapts, tunes a model or tunes a prompt; they differ
-by which parameters are in `trainable`.
+The same step pre-trains, LM-adapts, tunes a model or tunes a prompt; they
+differ by which parameters are in `trainable`.
 """
 
 import enum
