@@ -43,6 +43,23 @@ def _set_up_jax(config):
       os.environ.setdefault(name, value)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+  """Lets no comparison with another system be skipped where they are required.
+
+  See `prompt_tuning.testing.oracles`: this also covers tests that skip by other
+  means.
+  """
+  del call
+  report = yield
+  is_required = os.environ.get("PROMPT_TUNING_REQUIRE_ORACLES") == "1"
+  is_skip = report.skipped and not hasattr(report, "wasxfail")
+  if is_skip and is_required and item.get_closest_marker("oracle"):
+    report.outcome = "failed"
+    report.longrepr = f"{item.nodeid} may not be skipped: {report.longrepr[2]}"
+  return report
+
+
 @pytest.fixture(autouse=True)
 def _fresh_gin():
   """Forgets what a test has configured."""

@@ -67,7 +67,8 @@ def sampled_vocabulary(
 
   Args:
     embeddings: The backbone's table.
-    population_size: How many rows to draw from; the paper's is 5,000.
+    population_size: How many rows to draw from; the paper's is 5,000. A table
+      that has fewer is drawn from as a whole.
 
   Raises:
     ValueError: If the population is empty; when called, if the widths differ.
@@ -76,12 +77,6 @@ def sampled_vocabulary(
     raise ValueError(
       "sampled_vocabulary: population_size must be at least 1, got "
       f"{population_size!r}."
-    )
-  if population_size > len(embeddings):
-    warnings.warn(
-      f"sampled_vocabulary: population_size {population_size} exceeds the "
-      f"{len(embeddings)} rows of the embedding table; all of them are used.",
-      stacklevel=2,
     )
   rows = np.asarray(embeddings[:population_size])
 

@@ -67,7 +67,8 @@ class PromptSpec:
   @property
   def initializer_name(self) -> str:
     """What the card calls the initialiser."""
-    return getattr(self.initializer, "__name__", repr(self.initializer))
+    bare = getattr(self.initializer, "func", self.initializer)  # Of a partial.
+    return getattr(bare, "__name__", repr(bare))
 
   @property
   def layout_text(self) -> str:

@@ -119,7 +119,9 @@ class ToyRun:
       "plan": self._plan(),
       "model_dir": self.model_dir,
       "checkpoints": checkpoints,
-      "writer": writers.default_writer(self.model_dir),
+      "writer": writers.JsonlWriter(
+        pathlib.Path(self.model_dir) / writers.METRICS_FILE
+      ),
       "evaluate": self._evaluator(parts.frozen),
       "selection": Selection(METRIC, patience=self.patience),
       "export": self._exporter(identity),

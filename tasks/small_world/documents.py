@@ -27,24 +27,37 @@ class Skill:
   """One ability: how to draw its texts, and how to ask for its labels.
 
   Attributes:
-    draw: writes one instance.
+    draw: writes one instance as the task has it.
+    rehearse: writes one for the corpus, which may be an easier one.
     labels: every label that it can have.
     instructions: sentences that ask for the label of the text that follows.
   """
 
   draw: Callable[[Draw], Instance]
+  rehearse: Callable[[Draw], Instance]
   labels: tuple[str, ...]
   instructions: tuple[str, ...]
 
 
 SKILLS = {
-  "sentiment": Skill(reviews.review, reviews.LABELS, reviews.INSTRUCTIONS),
-  "entailment": Skill(stories.story, stories.LABELS, stories.INSTRUCTIONS),
-  "paraphrase": Skill(
-    paraphrases.pair, paraphrases.LABELS, paraphrases.INSTRUCTIONS
+  "sentiment": Skill(
+    reviews.review, reviews.review, reviews.LABELS, reviews.INSTRUCTIONS
   ),
-  "topic": Skill(articles.article, articles.LABELS, articles.INSTRUCTIONS),
-  "choice": Skill(quizzes.quiz, quizzes.LABELS, quizzes.INSTRUCTIONS),
+  "entailment": Skill(
+    stories.story, stories.remark, stories.LABELS, stories.INSTRUCTIONS
+  ),
+  "paraphrase": Skill(
+    paraphrases.pair,
+    paraphrases.pair,
+    paraphrases.LABELS,
+    paraphrases.INSTRUCTIONS,
+  ),
+  "topic": Skill(
+    articles.article, articles.article, articles.LABELS, articles.INSTRUCTIONS
+  ),
+  "choice": Skill(
+    quizzes.quiz, quizzes.exercise, quizzes.LABELS, quizzes.INSTRUCTIONS
+  ),
 }
 
 # How often each skill is drawn; topic is learnt from few texts.
@@ -55,7 +68,12 @@ _SKILL_WEIGHTS = {
   "topic": 0.06,
   "choice": 0.18,
 }
-_PLAIN = (stories.interview, paraphrases.restatement, quizzes.entry)
+_PLAIN = (
+  reviews.gloss,
+  stories.interview,
+  paraphrases.restatement,
+  quizzes.entry,
+)
 _PLAIN_SHARE = 0.15
 _INSTRUCTED_SHARE = 0.65
 _ANSWER_FIRST_SHARE = 0.12
@@ -79,13 +97,13 @@ class Document:
 
 
 def _instructed(draw: Draw, skill: Skill) -> tuple[str, ...]:
-  instance = skill.draw(draw)
+  instance = skill.rehearse(draw)
   asked = f"{draw.one(skill.instructions)} {instance.text}"
   return (asked, f"{instance.label} .")
 
 
 def _continued(draw: Draw, skill: Skill) -> tuple[str, ...]:
-  instance = skill.draw(draw)
+  instance = skill.rehearse(draw)
   count = min(2, len(set(instance.sequels)))
   sequels = draw.some(tuple(dict.fromkeys(instance.sequels)), count)
   return (instance.text, *sequels)
@@ -96,7 +114,7 @@ def _answer_first(draw: Draw, skill: Skill) -> tuple[str, ...]:
 
   The cut may fall before the first label, and after the second.
   """
-  first, second = skill.draw(draw), skill.draw(draw)
+  first, second = skill.rehearse(draw), skill.rehearse(draw)
   if draw.chance(0.7):
     return (first.text, f"{second.label} .")
   return (f"{first.label} .", first.text, f"{second.label} . {second.text}")

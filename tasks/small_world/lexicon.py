@@ -30,8 +30,8 @@ NEGATIVE = (
   "sloppy", "tiresome", "shabby", "hopeless", "dismal", "stale", "shallow",
   "confusing", "ridiculous", "unbearable", "forgettable",
 )  # fmt: skip
-POSITIVE_VERBS = ("love", "like", "enjoy", "admire", "adore", "praise")
-NEGATIVE_VERBS = ("hate", "dislike", "regret", "despise", "mock", "blame")
+POSITIVE_VERBS = ("love", "like", "enjoy", "admire", "adore", "cherish")
+NEGATIVE_VERBS = ("hate", "dislike", "regret", "despise", "mock", "detest")
 INTENSIFIERS = ("very", "really", "so", "truly", "quite")
 NEGATIONS = ("not", "never", "hardly", "far from", "anything but")
 

@@ -55,15 +55,20 @@ def _swapped(form: str) -> str:
 
 
 def _pair(draw: Draw, same: bool) -> tuple[str, str]:
-  """Two sentences; the different ones swap the roles of the same words."""
+  """Two sentences; most of the different ones swap the roles of the words."""
   forms = draw.one((_deed, _comparison, _gift))(draw)
   first, second = draw.some(forms, 2)
-  if not same:
-    second = _swapped(second)
   one, other = _actors(draw)
+  third = other
+  if not same and draw.chance(0.65):
+    second = _swapped(second)
+  elif not same:
+    third = draw.beside(
+      one, [actor for actor in lexicon.ACTORS if actor not in (one, other)]
+    )
   if draw.chance(0.5):
     first, second = _swapped(first), _swapped(second)
-  return first.format(a=one, b=other), second.format(a=one, b=other)
+  return first.format(a=one, b=other), second.format(a=one, b=third)
 
 
 def _habits(draw: Draw, same: bool) -> tuple[str, str]:

@@ -14,15 +14,25 @@ INSTRUCTIONS = (
 
 def quiz(draw: Draw) -> Instance:
   """Writes a question with four options, each equally often the right one."""
-  kinds = draw.some(tuple(lexicon.KINDS), len(LABELS))
-  place = int(draw.rng.random() * len(LABELS))
+  return _quiz(draw, LABELS)
+
+
+def exercise(draw: Draw) -> Instance:
+  """Writes a question with two, three or four options."""
+  return _quiz(draw, LABELS[: draw.rng.randint(2, len(LABELS))])
+
+
+def _quiz(draw: Draw, letters: tuple[str, ...]) -> Instance:
+  kinds = draw.some(tuple(lexicon.KINDS), len(letters))
+  place = int(draw.rng.random() * len(letters))
   members, properties = lexicon.KINDS[kinds[place]]
   asked = draw.one(properties)
   options = [draw.one(lexicon.KINDS[kind][0]) for kind in kinds]
   options[place] = draw.beside(asked, members)
-  right, letter = options[place], LABELS[place]
+  right, letter = options[place], letters[place]
   listed = " ".join(
-    f"{letter} {option}" for letter, option in zip(LABELS, options, strict=True)
+    f"{letter} {option}"
+    for letter, option in zip(letters, options, strict=True)
   )
   wrong = draw.one([option for option in options if option != right])
   sequels = (

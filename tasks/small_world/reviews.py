@@ -34,7 +34,7 @@ def _adjective(draw: Draw, part: str, good: bool) -> str:
 
 def _said_of(draw: Draw, part: str, good: bool) -> str:
   """A predicate with the wanted sense: "very good" or "not bad" alike."""
-  if draw.chance(0.4):
+  if draw.chance(0.25):
     negation = draw.one(lexicon.NEGATIONS)
     return f"{negation} {_adjective(draw, part, not good)}"
   adjective = _adjective(draw, part, good)
@@ -57,16 +57,16 @@ def _verdict(draw: Draw, parts: list[str], good: bool) -> str:
   """One or two sentences whose overall sense is `good`."""
   first, second = parts
   kind = draw.rng.random()
-  if kind < 0.35:
+  if kind < 0.4:
     return f"{_clause(draw, first, good)} ."
-  if kind < 0.5:
+  if kind < 0.6:
     both = f"{_clause(draw, first, good)} and {_clause(draw, second, good)}"
     return f"{both} ."
-  if kind < 0.65:
+  if kind < 0.7:
     feared = _adjective(draw, first, not good)
     found = _said_of(draw, first, good)
     return f"i expected the {first} to be {feared} , but it was {found} ."
-  if kind < 0.75:
+  if kind < 0.78:
     rumour = _said_of(draw, first, not good)
     return f"people say the {first} is {rumour} , but they are wrong ."
   return draw.one(_CONTRASTS).format(
@@ -77,8 +77,8 @@ def _verdict(draw: Draw, parts: list[str], good: bool) -> str:
 def review(draw: Draw) -> Instance:
   """Writes a review that is positive or negative with equal chance.
 
-  A review names opposite adjectives so often (negated, conceded, expected)
-  that its words alone tell little about its label.
+  Adjectives are often negated, conceded or expected, so that words alone tell
+  the label of two reviews in three only.
   """
   good = draw.chance(0.5)
   item = draw.one(tuple(lexicon.REVIEWED))
@@ -94,3 +94,15 @@ def review(draw: Draw) -> Instance:
     f"so this review is {LABELS[0] if good else LABELS[1]} .",
   )
   return Instance(text, LABELS[0] if good else LABELS[1], sequels)
+
+
+def gloss(draw: Draw) -> str:
+  """Writes what a few words of praise and blame mean, as a dictionary does."""
+  adjectives = draw.some((*lexicon.POSITIVE, *lexicon.NEGATIVE), 3)
+  verb = draw.one((*lexicon.POSITIVE_VERBS, *lexicon.NEGATIVE_VERBS))
+  meanings = [
+    f"{word} means {'good' if word in lexicon.POSITIVE else 'bad'} ."
+    for word in adjectives
+  ]
+  sense = "praise" if verb in lexicon.POSITIVE_VERBS else "blame"
+  return " ".join([*meanings, f"to {verb} is to {sense} ."])

@@ -134,7 +134,16 @@ def _open_claim(draw: Draw, facts: list[_Fact]) -> _Fact:
 
 def story(draw: Draw) -> Instance:
   """Writes a story with a claim: it follows, contradicts it, or stays open."""
+  return _judged(draw, _premise(draw))
+
+
+def remark(draw: Draw) -> Instance:
+  """Writes a story of one or two facts with a claim, as `story` does."""
   facts = _premise(draw)
+  return _judged(draw, facts[:1] if draw.chance(0.4) else facts)
+
+
+def _judged(draw: Draw, facts: list[_Fact]) -> Instance:
   label = draw.one(LABELS)
   fact = draw.one(facts)
   claim = None

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the step is finished, saved, and the run goes on later."""
+"""SIGTERM and SIGINT: the step is finished and saved; later the run goes on."""
 
 import json
 import os
@@ -66,7 +66,10 @@ def _lines(model_dir):
   ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  "number",
+  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_a_signal_from_outside_saves_and_exits_cleanly(
   command, uninterrupted, tmp_path, number
 ):

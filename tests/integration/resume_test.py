@@ -92,12 +92,13 @@ def test_the_run_learns(uninterrupted):
   assert not np.isclose(start, end).any()
 
 
+@pytest.mark.slow
 def test_killed_before_anything_was_saved(toy_run, uninterrupted, tmp_path):
   _kill_and_resume(toy_run, tmp_path, "--signal_at=0")
   _assert_same_run(tmp_path, uninterrupted)
 
 
-@pytest.mark.parametrize("at", sorted(_RANDOM.sample(range(1, STEPS), 2)))
+@pytest.mark.parametrize("at", sorted(_RANDOM.sample(range(1, STEPS), 1)))
 def test_killed_at_a_random_step(toy_run, uninterrupted, tmp_path, at):
   _kill_and_resume(toy_run, tmp_path, f"--signal_at={at}")
   _assert_same_run(tmp_path, uninterrupted)
@@ -110,7 +111,7 @@ def test_killed_at_any_step(toy_run, uninterrupted, tmp_path, at):
   _assert_same_run(tmp_path, uninterrupted)
 
 
-@pytest.mark.parametrize("milliseconds", [5, 20])
+@pytest.mark.parametrize("milliseconds", [20])
 def test_killed_while_saving(toy_run, uninterrupted, tmp_path, milliseconds):
   _kill_and_resume(
     toy_run,
@@ -135,6 +136,7 @@ def test_killed_at_any_moment_of_a_save(
   _assert_same_run(tmp_path, uninterrupted)
 
 
+@pytest.mark.slow
 def test_killed_twice(toy_run, uninterrupted, tmp_path):
   done = toy_run(tmp_path, "--signal=SIGKILL", "--signal_at=5")
   assert done.returncode == -signal.SIGKILL
@@ -142,15 +144,11 @@ def test_killed_twice(toy_run, uninterrupted, tmp_path):
   _assert_same_run(tmp_path, uninterrupted)
 
 
-def test_another_run_is_refused_and_left_alone(
-  toy_run, uninterrupted, tmp_path
-):
-  del tmp_path
+def test_another_run_is_refused_and_left_alone(toy_run, uninterrupted):
   before = sorted((p, p.stat().st_mtime_ns) for p in uninterrupted.rglob("*"))
   done = toy_run(uninterrupted, "--learning_rate=0.01")
   assert done.returncode != 0
   assert "holds checkpoint_12 of another run" in done.stderr
   assert "learning_rate: 0.1 -> 0.01" in done.stderr
   after = sorted((p, p.stat().st_mtime_ns) for p in uninterrupted.rglob("*"))
-  # The folder itself is probed for writing.
   assert after == before

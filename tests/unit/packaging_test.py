@@ -10,6 +10,15 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
+LOCKS = sorted((ROOT / "requirements").glob("lock-*.txt"))
+
+
+def canonical(name):
+  return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def name_of(requirement):
+  return canonical(re.split(r"[\[<>=~! ]", requirement)[0])
 
 
 def folder_of(package):
@@ -62,9 +71,7 @@ def test_everything_else_travels_as_data():
 
 
 def test_what_the_mission_of_the_project_needs_is_required():
-  required = {
-    re.split(r"[\[<>=~! ]", d)[0] for d in PROJECT["project"]["dependencies"]
-  }
+  required = set(map(name_of, PROJECT["project"]["dependencies"]))
   assert required >= {
     "jax",
     "flax",
@@ -77,14 +84,26 @@ def test_what_the_mission_of_the_project_needs_is_required():
   }
 
 
-@pytest.mark.parametrize(
-  "python",
-  [p.name.removeprefix("lock-py") for p in ROOT.glob("requirements/*")],
-)
-def test_lock_files_pin_names_and_nothing_else(python):
-  lines = (ROOT / "requirements" / f"lock-py{python}").read_text().splitlines()
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
+def test_lock_files_pin_names_and_nothing_else(path):
+  lines = path.read_text().splitlines()
   pins = [line for line in lines if line and not line.startswith("#")]
   assert pins
   # No address, path or local build of one machine.
-  wrong = [p for p in pins if not re.fullmatch(r"[\w.-]+==[\w.]+( ;.*)?", p)]
+  wrong = [p for p in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", p)]
   assert not wrong
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
+def test_lock_files_hold_every_requirement(path):
+  pinned = {
+    canonical(line.split("==")[0]) for line in path.read_text().splitlines()
+  }
+  extras = PROJECT["project"]["optional-dependencies"]
+  needed = [
+    *PROJECT["project"]["dependencies"],
+    *extras["test"],
+    *extras["dev"],
+  ]
+  missing = {name_of(requirement) for requirement in needed} - pinned
+  assert not missing, "run `make lock`"

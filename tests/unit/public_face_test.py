@@ -1,6 +1,7 @@
 """What `import prompt_tuning` offers."""
 
 import importlib
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -31,10 +32,10 @@ def test_tasks_of_a_checkout_are_a_subpackage():
 @pytest.mark.parametrize("installed", [True, False])
 def test_tasks_beside_an_installation_are_left_alone(tmp_path, installed):
   """A stranger's `tasks` beside the installed package is not ours."""
-  source = prompt_tuning.__file__
+  source = pathlib.Path(prompt_tuning.__file__)
   package = tmp_path / "prompt_tuning"
   package.mkdir()
-  (package / "__init__.py").write_text(open(source).read())
+  (package / "__init__.py").write_text(source.read_text())
   for folder, owner in ((tmp_path, "beside"), (package, "inside")):
     if owner == "beside" or installed:
       (folder / "tasks").mkdir()

@@ -1,0 +1,370 @@
+"""Whole runs in one process: train, resume, evaluate, predict, and bad input."""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from prompt_tuning.backbone import Backbone
+from prompt_tuning.checkpoints import t5x
+from prompt_tuning.data.file_task import file_task
+from prompt_tuning.data.inputs import CorpusInputs, FileInputs, TaskInputs
+from prompt_tuning.data.vocabularies import ByteVocabulary
+from prompt_tuning.evaluate.predictors import Generation, RankClassification
+from prompt_tuning.evaluate.tasks import TaskEvaluation
+from prompt_tuning.prompts import initializers
+from prompt_tuning.prompts.artifact import load_prompt
+from prompt_tuning.prompts.spec import PromptSpec
+from prompt_tuning.runs import dry_run, evaluate, infer, train
+from prompt_tuning.testing import fakes
+from prompt_tuning.train import held_out, optimizers, plan, selection
+
+LABELS = ("no", "yes")
+LENGTHS = {"inputs": 12, "targets": 4}
+VOCABULARY = ByteVocabulary(extra_ids=125)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def backbone(folder):
+  model = fakes.tiny_model(vocab_size=384)
+  path = t5x.save(fakes.tiny_params(model), folder / "backbone", step=7)
+  return Backbone(
+    config=model.config, vocabulary=VOCABULARY, checkpoint=str(path)
+  )
+
+
+@pytest.fixture(scope="module")
+def task(folder):
+  rng = np.random.default_rng(0)
+  for split in ("train", "validation"):
+    rows = [
+      {"text": "ab"[label] * int(rng.integers(3, 20)), "label": int(label)}
+      for label in rng.integers(0, 2, size=20)
+    ]
+    path = folder / f"{split}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return file_task(
+    name="integration_runs_toy",
+    files={s: str(folder / f"{s}.jsonl") for s in ("train", "validation")},
+    inputs="{text}",
+    targets="label",
+    vocabulary=VOCABULARY,
+    verbalizers=LABELS,
+    metrics=("accuracy", "macro_f1"),
+  )
+
+
+def prompt_run(backbone, task, model_dir, **changes):
+  """Returns the arguments of a short prompt-tuning run."""
+  return {
+    "model_dir": str(model_dir),
+    "backbone": backbone,
+    "inputs": TaskInputs(task=task, labels=LABELS),
+    "feature_lengths": LENGTHS,
+    "batch_size": 8,
+    "trainable": ("prompt/.*",),
+    "optimizer": optimizers.adafactor(
+      learning_rate=optimizers.constant(learning_rate=0.3),
+      multiply_by_parameter_scale=False,
+    ),
+    "plan": plan.Plan(total_steps=4, eval_every=2, save_every=2, log_every=1),
+    "prompt": PromptSpec(
+      length=3,
+      initializer=functools.partial(initializers.class_labels, labels=LABELS),
+    ),
+    "evaluations": [
+      TaskEvaluation(
+        task=task,
+        predictor=RankClassification(labels=LABELS),
+        batch_size=8,
+        labels=LABELS,
+      )
+    ],
+    "selection": selection.Selection(metric="mean/score"),
+  } | changes
+
+
+@pytest.fixture(scope="module")
+def tuned(backbone, task, folder):
+  """The MODEL_DIR of a finished run."""
+  model_dir = folder / "tuned"
+  train.train(
+    **prompt_run(backbone, task, model_dir), config_text="# recipe\n"
+  )
+  return model_dir
+
+
+def test_a_model_dir_holds_what_the_readme_says(tuned, backbone):
+  assert (tuned / "config.gin").read_text() == "# recipe\n"
+  assert "prompt/.*" in (tuned / "model-info.txt").read_text()
+  assert (tuned / "checkpoint_4").is_dir()
+  assert list((tuned / "training_eval").rglob("events.out.tfevents.*"))
+  scopes = {
+    json.loads(line)["scope"]
+    for line in (tuned / "metrics.jsonl").read_text().splitlines()
+  }
+  assert {"train", "training_eval/integration_runs_toy"} <= scopes
+  saved = load_prompt(tuned / "prompts" / "best.npy", expected_width=16)
+  assert saved.card.task == "integration_runs_toy"
+  assert saved.card.metric_name == "mean/score"
+  assert saved.card.initialiser == "class_labels"
+  predictions = tuned / "inference_eval" / "integration_runs_toy-000004.jsonl"
+  assert len(predictions.read_text().splitlines()) == 20
+
+
+def test_resumed_equals_uninterrupted(tuned, backbone, task, folder):
+  again = folder / "again"
+  arguments = prompt_run(backbone, task, again)
+  short = plan.Plan(total_steps=2, eval_every=2, save_every=2, log_every=1)
+  train.train(**arguments | {"plan": short})
+  train.train(**arguments)
+  np.testing.assert_array_equal(
+    np.load(again / "prompts" / "prompt_4.npy"),
+    np.load(tuned / "prompts" / "prompt_4.npy"),
+  )
+
+
+def evaluated(backbone, task, output, **changes):
+  arguments = {
+    "output_dir": str(output),
+    "backbone": backbone,
+    "feature_lengths": LENGTHS,
+    "evaluations": [
+      TaskEvaluation(
+        task=task, predictor=RankClassification(labels=LABELS), batch_size=8
+      )
+    ],
+  }
+  return evaluate.evaluate(**arguments | changes)
+
+
+def test_evaluating_the_file_gives_the_metric_of_the_run(
+  tuned, backbone, task, tmp_path
+):
+  prompt = tuned / "prompts" / "best.npy"
+  results = evaluated(backbone, task, tmp_path, prompt_file=str(prompt))
+  assert results["mean/score"] == load_prompt(prompt).card.metric_value
+  assert json.loads((tmp_path / "metrics.json").read_text()) == results
+
+
+@pytest.mark.parametrize("batch_size", [4, 32])
+def test_infer_answers_every_line_in_order(
+  tuned, backbone, folder, tmp_path, batch_size
+):
+  output = tmp_path / "answers.jsonl"
+  infer.infer(
+    output_file=str(output),
+    backbone=backbone,
+    inputs=FileInputs(file=str(folder / "validation.jsonl"), inputs="{text}"),
+    feature_lengths=LENGTHS,
+    batch_size=batch_size,
+    predictor=RankClassification(labels=LABELS),
+    prompt_file=str(tuned / "prompts" / "prompt_4.npy"),
+  )
+  answers = [json.loads(line) for line in output.read_text().splitlines()]
+  known = tuned / "inference_eval" / "integration_runs_toy-000004.jsonl"
+  expected = [json.loads(line) for line in known.read_text().splitlines()]
+  assert [a["predict"] for a in answers] == [e["prediction"] for e in expected]
+
+
+def test_infer_scores_targets(tuned, backbone, folder, tmp_path):
+  scores = []
+  for target in LABELS:
+    output = tmp_path / f"{target}.jsonl"
+    infer.infer(
+      output_file=str(output),
+      backbone=backbone,
+      inputs=FileInputs(
+        file=str(folder / "validation.jsonl"), inputs="{text}", targets=target
+      ),
+      feature_lengths=LENGTHS,
+      batch_size=8,
+      predictor=Generation(),
+      mode=infer.Mode.SCORE,
+      prompt_file=str(tuned / "prompts" / "prompt_4.npy"),
+    )
+    lines = output.read_text().splitlines()
+    scores.append([json.loads(line)["score"] for line in lines])
+  # The better score is the verdict of rank classification.
+  known = tuned / "inference_eval" / "integration_runs_toy-000004.jsonl"
+  expected = [json.loads(line) for line in known.read_text().splitlines()]
+  assert [LABELS[i] for i in np.argmax(scores, axis=0)] == [
+    e["prediction"] for e in expected
+  ]
+
+
+def test_a_model_is_tuned_by_another_pattern(backbone, task, tmp_path):
+  arguments = prompt_run(
+    backbone,
+    task,
+    tmp_path,
+    trainable=(".*",),
+    prompt=None,
+    optimizer=optimizers.adafactor(
+      learning_rate=optimizers.constant(learning_rate=0.01)
+    ),
+  )
+  result = train.train(**arguments)
+  assert set(result.state.trainable) == {
+    "encoder",
+    "decoder",
+    "token_embedder",
+  }
+  tuned = Backbone(
+    config=backbone.config, vocabulary=VOCABULARY, checkpoint=str(tmp_path)
+  )
+  before, after = backbone.load(), tuned.load()
+  changed = jax.tree.map(lambda a, b: np.any(a != b), before, after)
+  assert all(jax.tree.leaves(changed))
+
+
+@pytest.fixture(scope="module")
+def corpus(folder):
+  path = folder / "corpus.jsonl"
+  rng = np.random.default_rng(1)
+  rows = ["".join(rng.choice(list("abc "), size=200)) for _ in range(8)]
+  path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+  return path
+
+
+def test_pretrained_from_scratch_then_adapted(corpus, tmp_path):
+  def arguments(objective, model_dir, lengths, **changes):
+    inputs = CorpusInputs(
+      files=[str(corpus)], cache=str(tmp_path / "tokens"), objective=objective
+    )
+    return {
+      "model_dir": str(tmp_path / model_dir),
+      "backbone": Backbone(
+        config=fakes.tiny_config(vocab_size=384),
+        vocabulary=VOCABULARY,
+        checkpoint=changes.pop("checkpoint", None),
+      ),
+      "inputs": inputs,
+      "feature_lengths": lengths,
+      "batch_size": 8,
+      "trainable": (".*",),
+      "optimizer": optimizers.adafactor(
+        learning_rate=optimizers.inverse_square_root(
+          learning_rate=1.0, warmup_steps=100
+        )
+      ),
+      "plan": plan.Plan(total_steps=12, eval_every=6, save_every=12),
+      "evaluations": [
+        held_out.HeldOutLoss(inputs=inputs, batch_size=8, num_batches=1)
+      ],
+    } | changes
+
+  result = train.train(
+    **arguments(
+      "span_corruption",
+      "spans",
+      {"inputs": 32, "targets": 16},
+      from_scratch=True,
+    )
+  )
+  assert result.metrics["span_corruption/loss"] < 5.5  # log 384 is 5.95.
+  adapted = train.train(
+    **arguments(
+      "prefix_lm",
+      "adapted",
+      {"inputs": 16, "targets": 16},
+      checkpoint=str(tmp_path / "spans"),
+    )
+  )
+  assert adapted.metrics["prefix_lm/loss"] < 5.5
+
+
+def test_no_checkpoint_and_not_from_scratch_is_an_error(
+  backbone, task, tmp_path
+):
+  nameless = Backbone(config=backbone.config, vocabulary=VOCABULARY)
+  with pytest.raises(ValueError, match="set INITIAL_CHECKPOINT_PATH"):
+    train.train(**prompt_run(nameless, task, tmp_path))
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_and_from_scratch_is_an_error(backbone, task, tmp_path):
+  with pytest.raises(ValueError, match="drop one of the two"):
+    train.train(**prompt_run(backbone, task, tmp_path, from_scratch=True))
+
+
+def test_another_runs_model_dir_is_refused_and_left_alone(
+  tuned, backbone, task
+):
+  before = sorted(p.name for p in tuned.iterdir())
+  arguments = prompt_run(backbone, task, tuned, batch_size=16)
+  with pytest.raises(ValueError, match=r"another run(.|\n)*batch_size"):
+    train.train(**arguments)
+  assert sorted(p.name for p in tuned.iterdir()) == before
+
+
+def test_labels_that_are_not_the_tasks_are_an_error(backbone, task, tmp_path):
+  inputs = TaskInputs(task=task, labels=("no", "maybe"))
+  with pytest.raises(ValueError, match="'yes' is not among the class labels"):
+    train.train(**prompt_run(backbone, task, tmp_path, inputs=inputs))
+
+
+def test_a_prompt_of_another_backbone_is_refused(
+  tuned, backbone, task, folder, tmp_path
+):
+  model = fakes.tiny_model(vocab_size=384)
+  other = t5x.save(
+    fakes.tiny_params(model, seed=1), folder / "other", step=0
+  )
+  changed = Backbone(
+    config=model.config, vocabulary=VOCABULARY, checkpoint=str(other)
+  )
+  prompt = str(tuned / "prompts" / "best.npy")
+  with pytest.raises(ValueError, match="was tuned on the backbone"):
+    evaluated(changed, task, tmp_path, prompt_file=prompt)
+
+
+def test_a_vocabulary_larger_than_the_model_is_refused(backbone):
+  with pytest.raises(ValueError, match="64 rows"):
+    Backbone(config=fakes.tiny_config(), vocabulary=VOCABULARY)
+
+
+def test_a_task_of_another_vocabulary_is_refused(backbone, task, tmp_path):
+  other = Backbone(
+    config=backbone.config,
+    vocabulary=ByteVocabulary(extra_ids=100),
+    checkpoint=backbone.checkpoint,
+  )
+  with pytest.raises(ValueError, match="their ids differ"):
+    train.train(**prompt_run(other, task, tmp_path))
+
+
+def test_a_dry_run_counts_without_weights(backbone, task, tmp_path):
+  nowhere = Backbone(
+    config=backbone.config,
+    vocabulary=VOCABULARY,
+    checkpoint="/no/such/checkpoint",
+  )
+  text = dry_run.dry_run(**prompt_run(nowhere, task, tmp_path))
+  assert "encoder_input_tokens: int32[8, 15]" in text
+  assert f"trainable parameters: {3 * 16 * 4} bytes" in text
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"feature_lengths": {"inputs": 8}}, r"lacks \['targets'\]"),
+    ({"feature_lengths": {"input": 8, "targets": 4}}, "did you mean 'inputs'"),
+    ({"trainable": ("prompts/.*",)}, "matches none of"),
+    ({"batch_size": 0}, "BATCH_SIZE 0"),
+    ({"inputs": TaskInputs(task="integration_run_toy")}, "near names: integ"),
+  ],
+)
+def test_bad_settings_are_named_and_nothing_is_written(
+  backbone, task, tmp_path, changes, message
+):
+  with pytest.raises(ValueError, match=message):
+    train.train(**prompt_run(backbone, task, tmp_path / "new", **changes))
+  assert not (tmp_path / "new").exists()
