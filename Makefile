@@ -10,7 +10,7 @@ LOCK := requirements/lock-py$(VERSION).txt
 # allows.
 CONSTRAINTS := $(addprefix -c ,$(wildcard $(LOCK)))
 
-.PHONY: demo test lint lock
+.PHONY: demo test lint lock embedded
 
 demo: $(VENV)/installed
 	$(BIN)/python -m prompt_tuning.demo
@@ -34,6 +34,30 @@ $(VENV)/installed-%: pyproject.toml $(wildcard $(LOCK)) | $(BIN)/python
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+
+# Trains the embedded model again (about half an hour on two cores), from its
+# vocabulary to its checkpoint, and puts it in the place of the old one.
+EMBEDDED := prompt_tuning/embedded
+RUNS := runs/embedded
+STEPS := 7100
+
+embedded: $(VENV)/installed
+	$(BIN)/python -m prompt_tuning.tasks.small_world.vocabulary \
+	  --output $(EMBEDDED)/sentencepiece.model
+	$(BIN)/python -m prompt_tuning.train \
+	  --gin_file=embedded/span_corruption.gin \
+	  --gin.MODEL_DIR="'$(RUNS)/spans'"
+	$(BIN)/python -m prompt_tuning.train --gin_file=embedded/lm_adapt.gin \
+	  --gin.INITIAL_CHECKPOINT_PATH="'$(RUNS)/spans'" \
+	  --gin.MODEL_DIR="'$(RUNS)/adapted'"
+	rm -rf $(EMBEDDED)/checkpoint
+	$(BIN)/python -m prompt_tuning.export --gin_file=models/embedded.gin \
+	  --gin_file=runs/export.gin --gin.EXPORT_STEP=$(STEPS) \
+	  --gin.INITIAL_CHECKPOINT_PATH="'$(RUNS)/adapted'" \
+	  --gin.EXPORT_FORMAT="'t5x_single_file'" \
+	  --gin.EXPORT_DIR="'$(EMBEDDED)/checkpoint'"
+	cp $(RUNS)/spans/metrics.jsonl $(EMBEDDED)/span_corruption.jsonl
+	cp $(RUNS)/adapted/metrics.jsonl $(EMBEDDED)/lm_adaptation.jsonl
 
 # Resolves anew, in an environment of its own.
 lock:

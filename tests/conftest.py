@@ -1,46 +1,43 @@
 """What every test runs under."""
 
 import os
+import pathlib
 import sys
 
 import pytest
+from absl import flags
 
-# Tests of meshes need several devices; everything else runs on the first. It
-# costs nothing (measured), and has to be set before JAX starts its backend.
-_NUM_DEVICES = 8
+# All of this is read when JAX is imported, which other conftest files do: so it
+# is set here, and for subprocesses too.
+_JAX = {
+  # Tests of meshes need several devices; everything else runs on the first.
+  "XLA_FLAGS": " ".join(
+    [
+      os.environ.get("XLA_FLAGS", ""),
+      "--xla_force_host_platform_device_count=8",
+    ]
+  ).strip(),
+  # Most of a test's time goes into compilation. Kept between runs and shared by
+  # workers; `pytest --cache-clear` empties it.
+  "JAX_COMPILATION_CACHE_DIR": str(
+    pathlib.Path(__file__).parents[1] / ".pytest_cache" / "d" / "jax"
+  ),
+  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+assert "jax" not in sys.modules, "a plugin imported JAX before this file"
+os.environ.update(_JAX)
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+  # Several workers share the cores already.
+  os.environ.setdefault("OMP_NUM_THREADS", "1")
+  os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 def pytest_configure(config):
-  _set_up_jax(config)
-  if "PYTEST_XDIST_WORKER" in os.environ:
-    # Several workers share the cores already.
-    for library in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
-      os.environ.setdefault(library, "1")
-  from absl import flags
-
-  # Libraries read absl's flags, which no absl main parses here.
+  """Marks absl's flags as parsed: libraries read them, and no main runs."""
+  del config
   flags.FLAGS.mark_as_parsed()
-
-
-def _set_up_jax(config):
-  """Sets what JAX reads from the environment, for subprocesses too."""
-  assert "jax" not in sys.modules, "a plugin imported JAX before this file"
-  os.environ["XLA_FLAGS"] = " ".join(
-    [
-      os.environ.get("XLA_FLAGS", ""),
-      f"--xla_force_host_platform_device_count={_NUM_DEVICES}",
-    ]
-  ).strip()
-  # Most of a test's time goes into compilation. Kept between runs and shared by
-  # workers; `pytest --cache-clear` empties it.
-  if hasattr(config, "cache"):
-    cache = {
-      "JAX_COMPILATION_CACHE_DIR": str(config.cache.mkdir("jax")),
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-      "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    for name, value in cache.items():
-      os.environ.setdefault(name, value)
 
 
 @pytest.hookimpl(wrapper=True)

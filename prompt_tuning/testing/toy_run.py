@@ -119,9 +119,7 @@ class ToyRun:
       "plan": self._plan(),
       "model_dir": self.model_dir,
       "checkpoints": checkpoints,
-      "writer": writers.JsonlWriter(
-        pathlib.Path(self.model_dir) / writers.METRICS_FILE
-      ),
+      "writer": self._writer(),
       "evaluate": self._evaluator(parts.frozen),
       "selection": Selection(METRIC, patience=self.patience),
       "export": self._exporter(identity),
@@ -129,6 +127,13 @@ class ToyRun:
     result = loop.fit(start, parts.frozen, batches, **(arguments | changes))
     checkpoints.close()
     return result
+
+  def _writer(self) -> writers.Writer:
+    # TensorBoard would double the time that a process takes to start.
+    if jax.process_index() != 0:
+      return writers.CompositeWriter([])
+    folder = pathlib.Path(self.model_dir)
+    return writers.JsonlWriter(folder / writers.METRICS_FILE)
 
   def _plan(self) -> Plan:
     return Plan(

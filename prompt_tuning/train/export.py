@@ -44,10 +44,11 @@ class PromptExporter:
     metrics: Mapping[str, float],
     is_best: bool,
   ) -> None:
-    """Writes the prompt and its card.
+    """Writes the prompt and its card; nothing if the prompt is not trained.
 
     Args:
-      trainable: Holds `prompt/embedding`, [P, D] or [N, P, D].
+      trainable: What is trained; of it, `prompt/embedding` [P, D] or
+        [N, P, D] is written.
       step: Steps that the prompt has seen.
       metrics: Metrics evaluated at this step, if any were.
       is_best: Whether it is the best so far.
@@ -55,7 +56,7 @@ class PromptExporter:
     Raises:
       OSError: If the folder cannot be written.
     """
-    if jax.process_index() != 0:
+    if jax.process_index() != 0 or "prompt" not in trainable:
       return
     array = jax.device_get(trainable["prompt"]["embedding"])
     known = self._metric is not None and self._metric in metrics

@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
 from prompt_tuning import paths
@@ -30,7 +31,8 @@ def check_finite(
     metrics: Metrics of the step.
     batch: The batch of the step, on the host.
     step: Number of the step, counted from 1.
-    model_dir: Where `non_finite_batch_<step>.npz` is written.
+    model_dir: Where `non_finite_batch_<step>.npz` is written; with several
+      processes, one file each.
 
   Raises:
     NonFiniteError: Naming the step and the batch.
@@ -42,7 +44,10 @@ def check_finite(
   }
   if not bad:
     return
-  path = paths.as_path(model_dir) / f"non_finite_batch_{step}.npz"
+  name = f"non_finite_batch_{step}"
+  if jax.process_count() > 1:
+    name += f"_process_{jax.process_index()}"
+  path = paths.as_path(model_dir) / f"{name}.npz"
   content = io.BytesIO()
   np.savez(content, **{name: np.asarray(v) for name, v in batch.items()})
   try:

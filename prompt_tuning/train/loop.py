@@ -127,7 +127,7 @@ def fit(
       train_step=compiled,
       frozen=frozen,
       batches=batches,
-      rng=jax.device_put(rng, mesh_lib.replicated(mesh)),
+      rng=mesh_lib.replicate_key(rng, mesh),
       mesh=mesh,
       plan=plan,
       model_dir=model_dir,

@@ -51,7 +51,8 @@ def make_mesh(
     devices: All devices of all processes by default.
 
   Raises:
-    ValueError: If the product is not the number of devices.
+    ValueError: If the product is not the number of devices, or the model axis
+      is cut over several processes.
   """
   count = len(jax.devices() if devices is None else devices)
   if model < 1 or (data < 1 and data != -1):
@@ -67,12 +68,21 @@ def make_mesh(
       f"choose a model axis that divides {count} and data=-1."
     )
   # On explicit axes, which are JAX's default, linen's constraints fail.
-  return jax.make_mesh(
+  mesh = jax.make_mesh(
     (data, model),
     (DATA, MODEL),
     axis_types=(AxisType.Auto, AxisType.Auto),
     devices=devices,
   )
+  for row in mesh.devices:
+    # Each process reads its own examples, so it must own whole rows.
+    if len({device.process_index for device in row}) > 1:
+      raise ValueError(
+        f"The model axis of the mesh ({describe(mesh)}) lies across several "
+        f"processes, of {jax.local_device_count()} devices each. Use a model "
+        "axis that fits into a process."
+      )
+  return mesh
 
 
 def param_shardings(
@@ -136,6 +146,13 @@ def state_shardings(state: Any, trainable: Params, *, mesh: Mesh) -> Any:
 def replicated(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of an array that is whole on every device."""
   return NamedSharding(mesh, PartitionSpec())
+
+
+def replicate_key(key: jax.Array, mesh: Mesh) -> jax.Array:
+  """Returns a random key that is whole on every device of the mesh."""
+  # With several processes, only the numbers of a key can be put on devices.
+  data = jax.device_put(jax.random.key_data(key), replicated(mesh))
+  return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 import jax
 from absl import logging
@@ -25,7 +25,7 @@ class Progress(Protocol):
 
 
 class Bar:
-  """A live progress bar."""
+  """A live progress bar; lines of the log scroll by above it."""
 
   def __init__(self, *, start: int, total: int, stream: TextIO):
     """Shows steps from `start` to `total` on a terminal."""
@@ -37,6 +37,9 @@ class Bar:
       file=stream,
       unit="step",
       dynamic_ncols=True,
+    )
+    self._log_stream = logging.get_absl_handler().python_handler.setStream(
+      _AboveBar(self._bar, stream)
     )
 
   def update(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -52,6 +55,21 @@ class Bar:
   def close(self) -> None:
     """Leaves the bar as it is."""
     self._bar.close()
+    logging.get_absl_handler().python_handler.setStream(self._log_stream)
+
+
+class _AboveBar:
+  """A stream that takes the bar away while it writes."""
+
+  def __init__(self, bar: Any, stream: TextIO):
+    self._bar = bar
+    self._stream = stream
+
+  def write(self, text: str) -> None:
+    self._bar.write(text, file=self._stream, end="")
+
+  def flush(self) -> None:
+    self._stream.flush()
 
 
 class Lines:

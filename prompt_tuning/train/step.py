@@ -96,7 +96,7 @@ def make_train_step(
   optimizer: Optimizer,
   *,
   z_loss: float = 1e-4,
-  loss_normalization: LossNormalization = LossNormalization.SUM,
+  loss_normalization: LossNormalization | str = LossNormalization.SUM,
   num_microbatches: int = 1,
 ) -> TrainStep:
   """Returns a function that takes one step; jit it with the state donated.
@@ -118,12 +118,14 @@ def make_train_step(
     (of the trainable part) and learning_rate.
 
   Raises:
-    ValueError: If `num_microbatches` is below 1.
+    ValueError: If `num_microbatches` is below 1, or the normalization unknown.
   """
   if num_microbatches < 1:
     raise ValueError(
       f"num_microbatches must be at least 1, got {num_microbatches}."
     )
+  # A configuration file says "tokens".
+  loss_normalization = LossNormalization(loss_normalization)
   drops = model.config.dropout_rate > 0.0
 
   def objective(trainable, frozen, batch, rng, scale):

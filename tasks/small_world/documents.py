@@ -44,7 +44,7 @@ SKILLS = {
     reviews.review, reviews.review, reviews.LABELS, reviews.INSTRUCTIONS
   ),
   "entailment": Skill(
-    stories.story, stories.remark, stories.LABELS, stories.INSTRUCTIONS
+    stories.story, stories.story, stories.LABELS, stories.INSTRUCTIONS
   ),
   "paraphrase": Skill(
     paraphrases.pair,
@@ -63,10 +63,10 @@ SKILLS = {
 # How often each skill is drawn; topic is learnt from few texts.
 _SKILL_WEIGHTS = {
   "sentiment": 0.22,
-  "entailment": 0.30,
+  "entailment": 0.26,
   "paraphrase": 0.24,
-  "topic": 0.06,
-  "choice": 0.18,
+  "topic": 0.04,
+  "choice": 0.24,
 }
 _PLAIN = (
   reviews.gloss,

@@ -11,6 +11,10 @@ INSTRUCTIONS = (
   "same meaning or different meaning ?",
 )
 
+# How the different pairs differ; the rest of them swap roles.
+_UNRELATED_SHARE = 0.5
+_STRANGER_SHARE = 0.35
+
 
 def _deed(draw: Draw) -> tuple[str, ...]:
   """Ways to say that one actor did something to another."""
@@ -55,20 +59,38 @@ def _swapped(form: str) -> str:
 
 
 def _pair(draw: Draw, same: bool) -> tuple[str, str]:
-  """Two sentences; most of the different ones swap the roles of the words."""
-  forms = draw.one((_deed, _comparison, _gift))(draw)
+  """Two sentences that say the same thing, or not.
+
+  The different ones are about something else or someone else, or swap the roles
+  of the same words.
+  """
+  make = draw.one((_deed, _comparison, _gift))
+  forms = make(draw)
   first, second = draw.some(forms, 2)
   one, other = _actors(draw)
-  third = other
-  if not same and draw.chance(0.65):
-    second = _swapped(second)
-  elif not same:
-    third = draw.beside(
-      one, [actor for actor in lexicon.ACTORS if actor not in (one, other)]
-    )
+  pair = {"a": one, "b": other}
+  kind = draw.rng.random()
+  if same:
+    changed = pair
+  elif kind < _UNRELATED_SHARE:
+    second = draw.one(make(draw))
+    changed = dict(zip("ab", _strangers(draw, one, other), strict=True))
+  elif kind < _UNRELATED_SHARE + _STRANGER_SHARE:
+    changed = pair | {draw.one("ab"): _strangers(draw, one, other)[0]}
+  else:
+    changed = {"a": other, "b": one}
   if draw.chance(0.5):
     first, second = _swapped(first), _swapped(second)
-  return first.format(a=one, b=other), second.format(a=one, b=third)
+  return first.format(**pair), second.format(**changed)
+
+
+def _strangers(draw: Draw, one: str, other: str) -> tuple[str, str]:
+  """Two actors that are not in the first sentence."""
+  others = [actor for actor in lexicon.ACTORS if actor not in (one, other)]
+  first = draw.beside(one, others)
+  return first, draw.beside(
+    first, [actor for actor in others if actor != first]
+  )
 
 
 def _habits(draw: Draw, same: bool) -> tuple[str, str]:

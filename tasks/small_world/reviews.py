@@ -34,7 +34,7 @@ def _adjective(draw: Draw, part: str, good: bool) -> str:
 
 def _said_of(draw: Draw, part: str, good: bool) -> str:
   """A predicate with the wanted sense: "very good" or "not bad" alike."""
-  if draw.chance(0.25):
+  if draw.chance(0.15):
     negation = draw.one(lexicon.NEGATIONS)
     return f"{negation} {_adjective(draw, part, not good)}"
   adjective = _adjective(draw, part, good)
@@ -46,7 +46,7 @@ def _said_of(draw: Draw, part: str, good: bool) -> str:
 def _clause(draw: Draw, part: str, good: bool) -> str:
   if draw.chance(0.75):
     return f"the {part} was {_said_of(draw, part, good)}"
-  if draw.chance(0.5):
+  if draw.chance(0.7):
     verbs = lexicon.POSITIVE_VERBS if good else lexicon.NEGATIVE_VERBS
     return f"we {draw.beside(part, verbs)} the {part}"
   verbs = lexicon.NEGATIVE_VERBS if good else lexicon.POSITIVE_VERBS
@@ -57,16 +57,16 @@ def _verdict(draw: Draw, parts: list[str], good: bool) -> str:
   """One or two sentences whose overall sense is `good`."""
   first, second = parts
   kind = draw.rng.random()
-  if kind < 0.4:
+  if kind < 0.45:
     return f"{_clause(draw, first, good)} ."
-  if kind < 0.6:
+  if kind < 0.72:
     both = f"{_clause(draw, first, good)} and {_clause(draw, second, good)}"
     return f"{both} ."
-  if kind < 0.7:
+  if kind < 0.8:
     feared = _adjective(draw, first, not good)
     found = _said_of(draw, first, good)
     return f"i expected the {first} to be {feared} , but it was {found} ."
-  if kind < 0.78:
+  if kind < 0.84:
     rumour = _said_of(draw, first, not good)
     return f"people say the {first} is {rumour} , but they are wrong ."
   return draw.one(_CONTRASTS).format(
@@ -77,8 +77,8 @@ def _verdict(draw: Draw, parts: list[str], good: bool) -> str:
 def review(draw: Draw) -> Instance:
   """Writes a review that is positive or negative with equal chance.
 
-  Adjectives are often negated, conceded or expected, so that words alone tell
-  the label of two reviews in three only.
+  Adjectives are now and then negated, conceded or expected, so that words alone
+  do not tell the label of every review.
   """
   good = draw.chance(0.5)
   item = draw.one(tuple(lexicon.REVIEWED))

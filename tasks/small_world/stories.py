@@ -80,8 +80,8 @@ class _Fact:
     return f"{question} {relation.answer.format(value=self.value)}"
 
 
-def _premise(draw: Draw) -> list[_Fact]:
-  """Two facts that share the relation, or the person, or neither.
+def _premise(draw: Draw, *, num_facts: int = 2) -> list[_Fact]:
+  """One fact, or two that share the relation, or the person, or neither.
 
   Two people in one relation make the value of each a plausible wrong answer
   about the other; one person in two relations does the same for relations.
@@ -97,7 +97,7 @@ def _premise(draw: Draw) -> list[_Fact]:
     owners = ((first, one), (second, other))
   return [
     _Fact(who, relation, draw.beside(who, _RELATIONS[relation].values))
-    for who, relation in owners
+    for who, relation in owners[:num_facts]
   ]
 
 
@@ -133,14 +133,12 @@ def _open_claim(draw: Draw, facts: list[_Fact]) -> _Fact:
 
 
 def story(draw: Draw) -> Instance:
-  """Writes a story with a claim: it follows, contradicts it, or stays open."""
-  return _judged(draw, _premise(draw))
+  """Writes a story of one or two facts, and a claim.
 
-
-def remark(draw: Draw) -> Instance:
-  """Writes a story of one or two facts with a claim, as `story` does."""
-  facts = _premise(draw)
-  return _judged(draw, facts[:1] if draw.chance(0.4) else facts)
+  The claim follows from it, contradicts it, or stays open.
+  """
+  # The number comes first: a fact that is drawn counts as held out or not.
+  return _judged(draw, _premise(draw, num_facts=1 if draw.chance(0.5) else 2))
 
 
 def _judged(draw: Draw, facts: list[_Fact]) -> Instance:

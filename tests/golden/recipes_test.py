@@ -9,7 +9,7 @@ import pathlib
 import pytest
 
 from prompt_tuning import config, paths
-from prompt_tuning.runs import evaluate, infer, train
+from prompt_tuning.runs import evaluate, export, infer, train
 from prompt_tuning.testing.golden import assert_matches
 
 RECIPES = paths.recipe_roots()[0]
@@ -76,6 +76,11 @@ def _run(name):
       evaluate.evaluate,
     ),
     "infer": ([*T5, "runs/infer.gin"], [*WEIGHTS, *inference], infer.infer),
+    "export": (
+      [*T5, "runs/export.gin"],
+      [*WEIGHTS, "EXPORT_DIR='out'"],
+      export.export,
+    ),
     "demo": (
       [*EMBEDDED, TUNE, "tasks/small_world_sentiment.gin", "runs/demo.gin"],
       [RUN[0]],
@@ -95,14 +100,15 @@ def _setting(recipe):
   if recipe == "models/byt5.gin":
     size = "sizes/byt5_small.gin"
     return [recipe, size, TUNE], [WEIGHTS[0], *RUN], train.train
+  if folder == "embedded":
+    bindings = [RUN[0], *(WEIGHTS[:1] if name == "lm_adapt" else [])]
+    return [recipe], bindings, train.train
   if folder == "models":
     return [recipe, T5[1], TUNE], [*WEIGHTS, *RUN], train.train
   if folder == "sizes":
     model = "models/byt5.gin" if name.startswith("byt5") else T5[0]
     weights = WEIGHTS[:1] if name.startswith("byt5") else WEIGHTS
     return [model, recipe, TUNE], [*weights, *RUN], train.train
-  if recipe == "optimizers/pretrain.gin":
-    return [*T5, TUNE, recipe], [*WEIGHTS, *RUN], train.train
   if folder == "tasks":
     run = [RUN[0], RUN[3], *([RUN[2]] if name == "file" else [])]
     return [*EMBEDDED, TUNE, recipe], [*run, *extra], train.train
@@ -129,7 +135,7 @@ def test_a_recipe_says_what_it_is(recipe):
   assert text.startswith("# "), "the first line says what the recipe is"
   if recipe.startswith("runs/") and recipe != "runs/demo.gin":
     head = text.split("\ninclude ")[0]
-    for word in ("Required macros", "Command", "Expect", "python -m"):
+    for word in ("Required macro", "Command", "Expect", "python -m"):
       assert word in head, f"the head of {recipe} lacks {word!r}"
 
 

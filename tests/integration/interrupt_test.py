@@ -18,9 +18,10 @@ _PATIENCE_SECONDS = 90
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
   cache = tmp_path_factory.mktemp("compiled")
-  environment = os.environ | {
+  environment = {
     "JAX_COMPILATION_CACHE_DIR": str(cache),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    **os.environ,
     "JAX_PLATFORMS": "cpu",
   }
 

@@ -25,9 +25,10 @@ _RANDOM = random.Random(_SEED)
 def toy_run(tmp_path_factory):
   """Runs the toy task in a process; compiles each program only once."""
   cache = tmp_path_factory.mktemp("compiled")
-  environment = os.environ | {
+  environment = {
     "JAX_COMPILATION_CACHE_DIR": str(cache),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    **os.environ,
     "JAX_PLATFORMS": "cpu",
   }
   module = [sys.executable, "-m", "prompt_tuning.testing.toy_run"]

@@ -15,8 +15,8 @@ def vocabulary():
   )
 
 
-def test_its_size_suits_an_accelerator(vocabulary):
-  assert vocabulary.vocab_size % 128 == 0
+def test_it_fits_the_embedding_table_of_the_model(vocabulary):
+  assert 896 - 128 < vocabulary.vocab_size <= 896
 
 
 @pytest.mark.parametrize(

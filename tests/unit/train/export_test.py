@@ -43,3 +43,9 @@ def test_the_file_is_float32(tmp_path, dtype):
   array = np.load(tmp_path / "prompts" / "prompt_1.npy")
   assert array.dtype == np.float32
   np.testing.assert_array_equal(array, 0.5)
+
+
+def test_a_prompt_that_is_not_trained_is_not_written(tmp_path):
+  exporter = PromptExporter(tmp_path, CARD)
+  exporter({"encoder": {}}, step=1, metrics={}, is_best=True)
+  assert not list(tmp_path.iterdir())

@@ -1,6 +1,9 @@
 """Tests of showing where a run is."""
 
 import io
+import logging as std_logging
+
+from absl import logging
 
 from prompt_tuning.train import progress
 
@@ -47,6 +50,25 @@ def test_a_terminal_gets_a_live_bar():
   text = terminal.getvalue()
   assert "evaluating step 3" in text
   assert "10/10" in text
+
+
+def test_the_log_scrolls_by_above_the_bar():
+  handler = logging.get_absl_handler().python_handler
+  before = handler.stream
+  terminal = Terminal()
+  bar = progress.Bar(start=0, total=10, stream=terminal)
+  bar.update(4, {})
+  record = std_logging.LogRecord(
+    "absl", std_logging.INFO, __file__, 1, "step 4: all is well", (), None
+  )
+  handler.emit(record)
+  bar.close()
+  # The bar is wiped, the line has its own, and the bar is drawn again.
+  line, rest = terminal.getvalue().rsplit("step 4: all is well", 1)
+  assert line.rsplit("\n", 1)[-1].rsplit("\r", 1)[-1].strip().endswith("]")
+  assert rest.startswith("\n")
+  assert "4/10" in rest
+  assert handler.stream is before
 
 
 def test_a_file_gets_lines():

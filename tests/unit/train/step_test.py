@@ -163,6 +163,21 @@ def test_microbatches_take_the_same_step(patterns, normalization):
       np.testing.assert_allclose(actual, expected, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_normalizing_by_tokens_divides_the_gradient(named):
+  model = fakes.tiny_model(fakes.tiny_prompt(4))
+  batch = fakes.toy_batch(0)
+  norms = []
+  for kind in step_lib.LossNormalization:
+    step, state, frozen = start(
+      model, PROMPT_ONLY, loss_normalization=kind.value if named else kind
+    )
+    _, metrics = jax.jit(step)(state, frozen, batch, jax.random.key(0))
+    norms.append(float(metrics["grad_norm"]))
+  tokens = batch["decoder_loss_weights"].sum()
+  np.testing.assert_allclose(norms[0], norms[1] * tokens, rtol=1e-4)
+
+
 def test_a_batch_that_microbatches_cannot_divide_is_an_error():
   model = fakes.tiny_model(fakes.tiny_prompt(4))
   step, state, frozen = start(model, PROMPT_ONLY, num_microbatches=3)

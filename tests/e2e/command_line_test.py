@@ -1,0 +1,84 @@
+"""The commands of the README, as a user types them, cut short."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from prompt_tuning import paths
+
+ROOT = paths.recipe_roots()[0].parent
+# Applied to every command: few steps, and everything below one folder.
+SHORT = "--gin.TRAIN_STEPS=3"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def readme_commands():
+  """Returns the `python -m prompt_tuning...` commands of the README."""
+  text = (ROOT / "README.md").read_text()
+  blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+  lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+  return [shlex.split(li) for li in lines if li.startswith("python -m prompt")]
+
+
+def run(command, folder):
+  """Runs a command in a folder of its own, with this interpreter."""
+  return subprocess.run(
+    [sys.executable, *command[1:]],
+    cwd=folder,
+    env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def test_the_commands_of_the_readme_follow_on_each_other(tmp_path):
+  commands = readme_commands()
+  mains = [command[2].split(".")[1] for command in commands]
+  assert {"train", "eval", "infer"} <= set(mains)
+  texts = ["the chef fried the onions .", "the team won the final ."]
+  (tmp_path / "texts.jsonl").write_text(
+    "".join(json.dumps({"inputs": text}) + "\n" for text in texts)
+  )
+  for main, command in zip(mains, commands, strict=True):
+    extra = [SHORT] if main == "train" else []
+    result = run([*command, *extra], tmp_path)
+    assert result.returncode == 0, (command, result.stderr[-3000:])
+  answers = (tmp_path / "answers.jsonl").read_text().splitlines()
+  assert [json.loads(line)["inputs"] for line in answers] == texts
+  metrics = json.loads(
+    (tmp_path / "runs" / "topic" / "eval" / "metrics.json").read_text()
+  )
+  assert 0 <= metrics["small_world_topic/accuracy"] <= 100
+
+
+@pytest.mark.parametrize(
+  ("extra", "message"),
+  [
+    (["--gin.PROMPT_LENGHT=5"], "PROMPT_LENGTH"),
+    (["--gin.MODEL_DIR=/tmp/x"], "quotes"),
+    (["--gin.TRAIN_STEPS='3'"], "TRAIN_STEPS"),
+    (["--gin.MIXTURE_OR_TASK_NAME='small_world_topik'"], "small_world_topic"),
+  ],
+)
+def test_a_mistake_is_one_readable_message(tmp_path, extra, message):
+  train = next(c for c in readme_commands() if c[2].endswith("train"))
+  result = run([*train, *extra], tmp_path)
+  assert result.returncode != 0
+  assert message in result.stderr[-2000:], result.stderr[-2000:]
+  assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_macro_is_named(tmp_path):
+  command = "python -m prompt_tuning.train --gin_file=models/embedded.gin"
+  result = run(
+    [*command.split(), "--gin_file=runs/prompt_tune.gin"], tmp_path
+  )
+  assert result.returncode != 0
+  for macro in ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "TRAIN_STEPS"):
+    assert macro in result.stderr
