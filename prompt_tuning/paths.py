@@ -34,14 +34,15 @@ def as_path(path: PathLike) -> pathlib.Path:
   """Returns a path with pathlib's methods.
 
   Args:
-    path: A local path, in which `~` is expanded, or a gs:// one.
+    path: A local path, in which `~` is expanded and which is made absolute (as
+      Orbax and TensorStore require), or a gs:// one.
 
   Returns:
     A `pathlib.Path`; for gs:// an `etils.epath.Path`, which differs in type
     only.
   """
   if not is_remote(path):
-    return pathlib.Path(path).expanduser()
+    return pathlib.Path(path).expanduser().absolute()
   from etils import epath  # Local work should not pay for this import.
 
   # etils would fail much later and less clearly.

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from prompt_tuning.model import config as config_lib
 from prompt_tuning.model import t5
@@ -58,7 +57,10 @@ def tiny_prompt(
   )
 
 
-def tiny_model(prompt: nn.Module | None = None, **overrides: Any) -> t5.T5:
+def tiny_model(
+  prompt: prompt_module.Prompt | prompt_module.PromptBank | None = None,
+  **overrides: Any,
+) -> t5.T5:
   """Returns a tiny T5, bare by default.
 
   Args:

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax import numpy as jnp
 from jax.sharding import Mesh
 
 from prompt_tuning.model import t5
@@ -185,7 +186,7 @@ class ToyRun:
         batch["decoder_input_tokens"],
       )
       labels = batch["decoder_target_tokens"][:, 0]
-      return (logits[:, 0].argmax(-1) == labels).mean()
+      return jnp.mean(jnp.argmax(jnp.asarray(logits)[:, 0], -1) == labels)
 
     return lambda trainable, step: {METRIC: accuracy(trainable, frozen)}
 

@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from prompt_tuning import paths
+from prompt_tuning.train import partition
 from prompt_tuning.types import Params
 
 FORMAT = 1
@@ -165,7 +166,7 @@ def read_arrays(
     raise DamagedError(
       f"Checkpoint {where} is damaged: {type(error).__name__}: {reason}."
     ) from error
-  arrays = traverse_util.flatten_dict(restored, sep="/")
+  arrays = partition.flatten(restored)
   for path, array in arrays.items():
     expected = described[path]["crc32"]
     known = expected is not None and array.is_fully_addressable

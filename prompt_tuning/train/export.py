@@ -59,13 +59,13 @@ class PromptExporter:
     if jax.process_index() != 0 or "prompt" not in trainable:
       return
     array = jax.device_get(trainable["prompt"]["embedding"])
-    known = self._metric is not None and self._metric in metrics
-    card = dataclasses.replace(
-      self._card,
-      step=step,
-      metric_name=self._metric if known else None,
-      metric_value=float(metrics[self._metric]) if known else None,
-    )
+    card = dataclasses.replace(self._card, step=step)
+    if self._metric is not None and self._metric in metrics:
+      card = dataclasses.replace(
+        card,
+        metric_name=self._metric,
+        metric_value=float(metrics[self._metric]),
+      )
     paths.make_writable_dir(self._dir)
     names = [f"prompt_{step}"] + (["best"] if is_best else [])
     for name in names:

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -49,7 +50,8 @@ def check_finite(
     name += f"_process_{jax.process_index()}"
   path = paths.as_path(model_dir) / f"{name}.npz"
   content = io.BytesIO()
-  np.savez(content, **{name: np.asarray(v) for name, v in batch.items()})
+  arrays: dict[str, Any] = {k: np.asarray(v) for k, v in batch.items()}
+  np.savez(content, **arrays)
   try:
     paths.write_bytes(path, content.getvalue())
     saved = f"The batch is saved as {path}"

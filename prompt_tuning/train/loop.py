@@ -209,18 +209,12 @@ class _Loop:
     """Evaluates, saves and decides; most of the time, does nothing."""
     # Who interrupts may not wait for an evaluation: it is done on resuming.
     interrupted = self.interrupt.requested(self._step)
-    is_best = not interrupted and self._is_eval_due() and self._evaluate()
+    is_best = not interrupted and self._evaluate_if_due()
     reason = self._stop_reason()
     is_periodic = self._step > 0 and self._step % self.plan.save_every == 0
     if reason is not None or is_best or is_periodic:
       self._save(is_best=is_best)
     return reason
-
-  def _is_eval_due(self) -> bool:
-    if self.evaluate is None or self._evaluated == self._step:
-      return False
-    is_last = self._step >= self.plan.total_steps
-    return is_last or self._step % self.plan.eval_every == 0
 
   def _stop_reason(self) -> StopReason | None:
     if self._step >= self.plan.total_steps:
@@ -289,8 +283,12 @@ class _Loop:
     if pending is not None:
       self._read(pending)
 
-  def _evaluate(self) -> bool:
-    """Evaluates; returns whether this step is the best so far."""
+  def _evaluate_if_due(self) -> bool:
+    """Returns whether this step was evaluated and is the best so far."""
+    is_last = self._step >= self.plan.total_steps
+    is_due = is_last or self._step % self.plan.eval_every == 0
+    if self.evaluate is None or not is_due or self._evaluated == self._step:
+      return False
     self._drain()
     self.progress.note(f"evaluating step {self._step}")
     with self.meter.paused():

@@ -7,7 +7,7 @@ device.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from prompt_tuning.types import Params
 
 DATA, MODEL = "data", "model"
 
-AxisRules = Sequence[tuple[str, str | None]]
+AxisRules: TypeAlias = Sequence[tuple[str, str | None]]
 """Pairs of a logical axis and the mesh axis it is cut along, or None."""
 
 DEFAULT_RULES: AxisRules = (
@@ -41,14 +41,14 @@ DEFAULT_RULES: AxisRules = (
 def make_mesh(
   data: int = -1,
   model: int = 1,
-  devices: Sequence[jax.Device] | None = None,
+  devices: Sequence[Any] | None = None,
 ) -> Mesh:
   """Returns a mesh of `data` x `model` devices.
 
   Args:
     data: Ways to cut the batch; -1 for as many as there are devices left.
     model: Ways to cut the wide axes of the parameters.
-    devices: All devices of all processes by default.
+    devices: JAX devices; all of all processes by default.
 
   Raises:
     ValueError: If the product is not the number of devices, or the model axis
@@ -106,8 +106,8 @@ def param_shardings(
     ValueError: If a logical axis has no rule, or the size of an axis does not
       divide by the mesh axis it is cut along; the parameter is named.
   """
-  names = traverse_util.flatten_dict(axes, sep="/")
-  flat = traverse_util.flatten_dict(shapes, sep="/")
+  names = partition.flatten(axes)
+  flat = partition.flatten(shapes)
   table = dict(rules)
   specs = {
     path: NamedSharding(
@@ -130,7 +130,7 @@ def state_shardings(state: Any, trainable: Params, *, mesh: Mesh) -> Any:
     trainable: Trainable parameters' shardings, as `param_shardings` returns.
     mesh: Where leaves that belong to no parameter live.
   """
-  by_path = traverse_util.flatten_dict(trainable, sep="/")
+  by_path = partition.flatten(trainable)
   shapes = _param_shapes(state, by_path)
 
   def sharding(path, leaf):

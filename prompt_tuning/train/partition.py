@@ -45,7 +45,7 @@ def split(params: Params, patterns: Sequence[str]) -> Partition:
   Raises:
     ValueError: If there is no pattern, or one is malformed or matches nothing.
   """
-  flat = traverse_util.flatten_dict(params, sep="/")
+  flat = flatten(params)
   trainable = _matching(flat, patterns)
   return Partition(
     trainable=_nested({k: v for k, v in flat.items() if k in trainable}),
@@ -59,8 +59,8 @@ def merge(trainable: Params, frozen: Params) -> Params:
   Raises:
     ValueError: If a parameter is in both parts.
   """
-  one = traverse_util.flatten_dict(trainable, sep="/")
-  other = traverse_util.flatten_dict(frozen, sep="/")
+  one = flatten(trainable)
+  other = flatten(frozen)
   twice = sorted(one.keys() & other.keys())
   if twice:
     raise ValueError(
@@ -80,7 +80,7 @@ def describe(params: Params, patterns: Sequence[str]) -> str:
   Raises:
     ValueError: As `split` does.
   """
-  flat = traverse_util.flatten_dict(params, sep="/")
+  flat = flatten(params)
   trainable = _matching(flat, patterns)
   rows: dict[str, np.ndarray] = collections.defaultdict(
     lambda: np.zeros(4, np.int64)
@@ -98,6 +98,11 @@ def describe(params: Params, patterns: Sequence[str]) -> str:
   lines.append(_line("total", total))
   lines.append("trainable patterns: " + ", ".join(patterns))
   return "\n".join(lines) + "\n"
+
+
+def flatten(params: Params) -> dict[str, Any]:
+  """Returns the leaves of a nested dictionary by their path, joined by "/"."""
+  return dict(traverse_util.flatten_dict(params, sep="/"))
 
 
 def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> list[str]:

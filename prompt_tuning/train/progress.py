@@ -133,7 +133,7 @@ def default_progress(
     stream: Where to; standard error by default.
   """
   stream = sys.stderr if stream is None else stream
-  if jax.process_index() == 0 and stream.isatty():
+  if jax.process_index() == 0 and stream is not None and stream.isatty():
     return Bar(start=start, total=total, stream=stream)
   return Lines(start=start, total=total)
 

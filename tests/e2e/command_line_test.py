@@ -76,9 +76,7 @@ def test_a_mistake_is_one_readable_message(tmp_path, extra, message):
 
 def test_a_missing_macro_is_named(tmp_path):
   command = "python -m prompt_tuning.train --gin_file=models/embedded.gin"
-  result = run(
-    [*command.split(), "--gin_file=runs/prompt_tune.gin"], tmp_path
-  )
+  result = run([*command.split(), "--gin_file=runs/prompt_tune.gin"], tmp_path)
   assert result.returncode != 0
   for macro in ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "TRAIN_STEPS"):
     assert macro in result.stderr

@@ -124,7 +124,7 @@ def test_killed_while_saving(toy_run, uninterrupted, tmp_path, milliseconds):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("milliseconds", range(0, 80, 5))
+@pytest.mark.parametrize("milliseconds", range(0, 80, 10))
 def test_killed_at_any_moment_of_a_save(
   toy_run, uninterrupted, tmp_path, milliseconds
 ):

@@ -1,4 +1,4 @@
-"""Whole runs in one process: train, resume, evaluate, predict, and bad input."""
+"""Whole runs in one process: train, resume, evaluate, predict, bad input."""
 
 import functools
 import json
@@ -95,9 +95,7 @@ def prompt_run(backbone, task, model_dir, **changes):
 def tuned(backbone, task, folder):
   """The MODEL_DIR of a finished run."""
   model_dir = folder / "tuned"
-  train.train(
-    **prompt_run(backbone, task, model_dir), config_text="# recipe\n"
-  )
+  train.train(**prompt_run(backbone, task, model_dir), config_text="# recipe\n")
   return model_dir
 
 
@@ -129,6 +127,14 @@ def test_resumed_equals_uninterrupted(tuned, backbone, task, folder):
     np.load(again / "prompts" / "prompt_4.npy"),
     np.load(tuned / "prompts" / "prompt_4.npy"),
   )
+
+
+def test_a_model_dir_may_be_relative(backbone, task, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  arguments = prompt_run(backbone, task, "relative/run")
+  for steps in (1, 2):
+    train.train(**arguments | {"plan": plan.Plan(total_steps=steps)})
+  assert (tmp_path / "relative" / "run" / "checkpoint_2").is_dir()
 
 
 def evaluated(backbone, task, output, **changes):
@@ -315,9 +321,7 @@ def test_a_prompt_of_another_backbone_is_refused(
   tuned, backbone, task, folder, tmp_path
 ):
   model = fakes.tiny_model(vocab_size=384)
-  other = t5x.save(
-    fakes.tiny_params(model, seed=1), folder / "other", step=0
-  )
+  other = t5x.save(fakes.tiny_params(model, seed=1), folder / "other", step=0)
   changed = Backbone(
     config=model.config, vocabulary=VOCABULARY, checkpoint=str(other)
   )

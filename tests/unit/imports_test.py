@@ -35,7 +35,7 @@ ALLOWED = {
   "__init__": _CORE,
 }
 # Programs and test helpers may import anything; nothing may import them.
-ENDS = {"demo", "eval", "infer", "testing", "train.__main__"}
+ENDS = {"demo", "eval", "export", "infer", "testing", "train.__main__"}
 TASKS_MAY_SEE = _BASE | {"data", "metrics", "tasks"}
 
 HEAVY = ("gin", "seqio", "tensorflow", "tensorflow_datasets")

@@ -3,6 +3,7 @@
 import fnmatch
 import pathlib
 import re
+import subprocess
 import tomllib
 
 import pytest
@@ -107,3 +108,23 @@ def test_lock_files_hold_every_requirement(path):
   ]
   missing = {name_of(requirement) for requirement in needed} - pinned
   assert not missing, "run `make lock`"
+
+
+def test_git_ignores_nothing_of_what_is_packaged():
+  """A pattern such as `runs/` would keep prompt_tuning/runs out of a clone."""
+  if not (ROOT / ".git").exists():
+    pytest.skip("this is no git checkout")
+  files = [
+    str(path.relative_to(ROOT))
+    for folder in ("prompt_tuning", "tasks", "gin", "tests", "requirements")
+    for path in (ROOT / folder).rglob("*")
+    if path.is_file() and "__pycache__" not in path.parts
+  ]
+  result = subprocess.run(
+    ["git", "check-ignore", "--no-index", "--stdin"],
+    cwd=ROOT,
+    input="\n".join(files),
+    capture_output=True,
+    text=True,
+  )
+  assert result.stdout.split() == []
