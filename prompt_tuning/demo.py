@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 from prompt_tuning import config, paths
 from prompt_tuning.evaluate import report
@@ -118,7 +118,8 @@ _NEXT = """
 What next:
   the prompt        {prompt} (and its card beside it)
   curves            tensorboard --logdir {folder}
-  another task      python -m prompt_tuning.train --gin_file=models/embedded.gin \\
+  another task      python -m prompt_tuning.train \\
+                      --gin_file=models/embedded.gin \\
                       --gin_file=runs/prompt_tune.gin \\
                       --gin_file=prompts/class_labels.gin \\
                       --gin_file=tasks/small_world_topic.gin \\
@@ -131,4 +132,5 @@ What next:
 if __name__ == "__main__":
   flags.DEFINE_integer("steps", None, "Steps to train; else the recipe's.")
   flags.DEFINE_string("model_dir", None, "Where to write; else temporary.")
-  main_lib.start(main)
+  # The progress display says enough.
+  main_lib.start(main, verbosity=logging.WARNING)

@@ -43,7 +43,9 @@ class Generation:
     decoder: How tokens are chosen.
   """
 
-  decoder: Greedy | BeamSearch | Sampling = Greedy()
+  decoder: Greedy | BeamSearch | Sampling = dataclasses.field(
+    default_factory=Greedy
+  )
 
   def build(
     self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths

@@ -1,0 +1,1 @@
+"""What the mains run: each a function that a recipe configures."""

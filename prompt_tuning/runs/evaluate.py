@@ -1,0 +1,94 @@
+"""Evaluation of a backbone, with or without a tuned prompt."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import jax
+from absl import logging
+
+from prompt_tuning import paths
+from prompt_tuning.backbone import Backbone
+from prompt_tuning.data.features import FeatureLengths
+from prompt_tuning.prompts import artifact
+from prompt_tuning.prompts.spec import PromptSpec
+from prompt_tuning.runs.network import Network, build_network
+from prompt_tuning.runs.train import Evaluation
+
+
+def evaluate(
+  *,
+  output_dir: str,
+  backbone: Backbone,
+  feature_lengths: Mapping[str, int],
+  evaluations: Sequence[Evaluation],
+  prompt_file: str | None = None,
+  allow_missing_card: bool = False,
+) -> dict[str, float]:
+  """Evaluates, and writes `metrics.json` and predictions.
+
+  Args:
+    output_dir: Where to write.
+    backbone: The frozen model, or one that was tuned.
+    feature_lengths: TASK_FEATURE_LENGTHS, tokens of inputs and targets.
+    evaluations: What to measure.
+    prompt_file: A tuned prompt; None for the bare model.
+    allow_missing_card: Whether to take a prompt without a card for a prefix of
+      this backbone.
+
+  Returns:
+    Metrics by `<task>/<metric>`.
+
+  Raises:
+    ValueError: If the prompt belongs to another backbone, or nothing is to be
+      evaluated.
+  """
+  if not evaluations:
+    raise ValueError("There is nothing to evaluate: `evaluations` is empty.")
+  lengths = FeatureLengths.from_mapping(feature_lengths)
+  output = paths.make_writable_dir(output_dir)
+  network, step = load_network(
+    backbone, prompt_file, allow_missing_card=allow_missing_card
+  )
+  params = jax.device_put(network.params)
+  results: dict[str, float] = {}
+  for evaluation in evaluations:
+    measure = evaluation.prepare(
+      network.model,
+      vocabulary=backbone.vocabulary,
+      lengths=lengths,
+      layout=network.layout,
+      output_dir=output_dir,
+    )
+    results.update(measure(params, step))
+  paths.write_text(
+    output / "metrics.json", json.dumps(results, indent=2) + "\n"
+  )
+  for name, value in results.items():
+    logging.info("%s: %.4g", name, value)
+  return results
+
+
+def load_network(
+  backbone: Backbone,
+  prompt_file: str | None,
+  *,
+  allow_missing_card: bool = False,
+) -> tuple[Network, int]:
+  """Returns a backbone with a saved prompt in place, and the prompt's step.
+
+  Raises:
+    ValueError: If the prompt has another width or belongs to another backbone.
+  """
+  if prompt_file is None:
+    return build_network(backbone, None, rng=jax.random.key(0)), 0
+  saved = artifact.load_prompt(
+    prompt_file,
+    expected_width=backbone.config.embed_dim,
+    allow_missing_card=allow_missing_card,
+  )
+  network = build_network(
+    backbone, PromptSpec.of_saved(saved), rng=jax.random.key(0)
+  )
+  artifact.check_backbone(saved, network.fingerprint, source=prompt_file)
+  network.params["prompt"]["embedding"] = saved.array
+  return network, saved.card.step if saved.card else 0

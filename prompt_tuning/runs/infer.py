@@ -1,0 +1,144 @@
+"""Predictions for texts that need no labels."""
+
+import enum
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from absl import logging
+
+from prompt_tuning import paths
+from prompt_tuning.backbone import Backbone
+from prompt_tuning.data.batches import EvaluationBatch, evaluation_batches
+from prompt_tuning.data.features import (
+  Example,
+  FeatureBuilder,
+  FeatureLengths,
+)
+from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.evaluate.predictors import Predictor
+from prompt_tuning.model.scoring import sequence_log_likelihood
+from prompt_tuning.runs.evaluate import load_network
+from prompt_tuning.runs.network import Network
+from prompt_tuning.types import Array, Batch, Params
+
+
+class Mode(enum.Enum):
+  """What is written for every input."""
+
+  PREDICT = "predict"
+  SCORE = "score"
+
+
+class Texts(Protocol):
+  """A finite list of examples, such as `FileInputs` or `TaskInputs`."""
+
+  def examples(self, vocabulary: Vocabulary) -> list[Example]:
+    """Returns the examples, tokenised."""
+
+
+def infer(
+  *,
+  output_file: str,
+  backbone: Backbone,
+  inputs: Texts,
+  feature_lengths: Mapping[str, int],
+  batch_size: int,
+  predictor: Predictor,
+  mode: Mode | str = Mode.PREDICT,
+  prompt_file: str | None = None,
+  allow_missing_card: bool = False,
+  seed: int = 0,
+) -> None:
+  """Writes a line of JSON for every input, in the order of the inputs.
+
+  Args:
+    output_file: Where to; it appears when it is complete.
+    backbone: The frozen model.
+    inputs: What to predict for.
+    feature_lengths: TASK_FEATURE_LENGTHS, tokens of inputs and targets.
+    batch_size: B.
+    predictor: How answers are found.
+    mode: Predict an answer, or score the target that the input has: the sum of
+      its tokens' log-likelihoods, in nats.
+    prompt_file: A tuned prompt; None for the bare model.
+    allow_missing_card: See `runs.evaluate.evaluate`.
+    seed: For predictors that draw.
+
+  Raises:
+    ValueError: If the prompt belongs to another backbone, or an input is empty
+      or malformed; nothing is written then.
+  """
+  mode = Mode(mode)  # A configuration file says "predict".
+  lengths = FeatureLengths.from_mapping(feature_lengths)
+  network, _ = load_network(
+    backbone, prompt_file, allow_missing_card=allow_missing_card
+  )
+  examples = inputs.examples(backbone.vocabulary)
+  builder = FeatureBuilder(
+    lengths,
+    vocab_size=backbone.config.vocab_size,
+    layout=network.layout,
+    num_prompts=network.num_prompts,
+  )
+  answer = _answer(network, backbone, lengths, predictor, mode, seed)
+  lines = []
+  for batch in evaluation_batches(examples, builder, batch_size=batch_size):
+    for index, value in _real(batch, answer(batch)):
+      text = examples[index].get("inputs_pretokenized")
+      lines.append(
+        json.dumps({"inputs": text, mode.value: value}, ensure_ascii=False)
+      )
+  paths.write_text(output_file, "".join(f"{line}\n" for line in lines))
+  logging.info(
+    "Wrote %d lines to %s. %s", len(lines), output_file, builder.summary()
+  )
+
+
+def _answer(
+  network: Network,
+  backbone: Backbone,
+  lengths: FeatureLengths,
+  predictor: Predictor,
+  mode: Mode,
+  seed: int,
+) -> Callable[[EvaluationBatch], list[Any]]:
+  """Returns what answers the rows of a batch."""
+  params = jax.device_put(network.params)
+  if mode is Mode.SCORE:
+    score = jax.jit(lambda batch: _score(network, params, batch))
+    return lambda batch: np.asarray(score(batch.features)).tolist()
+  predict = predictor.build(
+    network.model, vocabulary=backbone.vocabulary, lengths=lengths
+  )
+
+  def answer(batch: EvaluationBatch) -> list[str]:
+    # Every batch draws from a stream of its own, named by its first example.
+    rng = jax.random.fold_in(jax.random.key(seed), int(batch.indices[0]))
+    tokens = np.asarray(predict(params, batch.features, rng))
+    return [backbone.vocabulary.decode(row.tolist()) for row in tokens]
+
+  return answer
+
+
+def _score(network: Network, params: Params, batch: Batch) -> Array:
+  logits = network.model.apply(
+    {"params": params},
+    batch["encoder_input_tokens"],
+    batch["decoder_input_tokens"],
+  )
+  return sequence_log_likelihood(
+    logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+  )
+
+
+def _real(
+  batch: EvaluationBatch, values: list[Any]
+) -> Iterator[tuple[int, Any]]:
+  for index, value, real in zip(
+    batch.indices.tolist(), values, batch.is_real, strict=True
+  ):
+    if real:
+      yield index, value

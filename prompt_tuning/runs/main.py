@@ -1,0 +1,90 @@
+"""The command line that every main shares: flags, gin, one entry point."""
+
+import logging as std_logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from absl import app, flags, logging
+
+from prompt_tuning import config
+
+FLAGS = flags.FLAGS
+
+# A run may be resumed on other hardware, from other folders, for longer, with
+# other evaluations; not with another optimizer, prompt or task.
+_LEARNED = (
+  "prompt_tuning.data.inputs.TaskInputs.",
+  "prompt_tuning.model.config.",
+  "prompt_tuning.prompts.",
+  "prompt_tuning.runs.train.train.loss_normalization",
+  "prompt_tuning.runs.train.train.z_loss",
+  "prompt_tuning.train.optimizers.",
+)
+
+
+def define_flags() -> None:
+  """Defines the flags that T5X users know, and --dry_run."""
+  config.define_flags()
+  flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "Print the resolved configuration, the parameters and one step by shape "
+    "evaluation; read no weights and write nothing.",
+  )
+  flags.DEFINE_string(
+    "tfds_data_dir", None, "Where TensorFlow Datasets are, or are put."
+  )
+
+
+def parse(entry: Callable[..., Any]) -> None:
+  """Reads recipes and settings for `entry`."""
+  if FLAGS.tfds_data_dir:
+    # seqio asks for it whenever a TFDS task is read.
+    os.environ["TFDS_DATA_DIR"] = FLAGS.tfds_data_dir
+  config.parse(
+    FLAGS.gin_file, FLAGS.gin_bindings, FLAGS.gin_search_paths, entry=entry
+  )
+
+
+def settings(entry: Callable[..., Any]) -> dict[str, str]:
+  """Returns the settings that change what is learned, by full name."""
+  lines = config.resolved_text(entry).splitlines()
+  pairs = (line.split(" = ", 1) for line in lines if " = " in line)
+  return {name: value for name, value in pairs if name.startswith(_LEARNED)}
+
+
+def dry_run(entry: Callable[..., Any]) -> None:
+  """Prints what a training run would do."""
+  from prompt_tuning.runs import dry_run as dry_run_lib
+
+  print(config.resolved_text(entry))
+  print(dry_run_lib.dry_run(**config.arguments(entry)))
+
+
+def start(
+  main: Callable[[list[str]], Any], *, verbosity: int = logging.INFO
+) -> None:
+  """Runs `main` under absl, an error of the configuration as one message.
+
+  Args:
+    main: Takes the command line without flags.
+    verbosity: From which level on messages are shown.
+  """
+
+  def guarded(argv: list[str]) -> Any:
+    logging.set_verbosity(verbosity)
+    logging.get_absl_handler().addFilter(_is_ours)
+    try:
+      return main(argv)
+    except config.ConfigError as error:
+      raise SystemExit(f"Configuration error: {error}") from error
+
+  app.run(guarded, flags_parser=config.parse_flags)
+
+
+def _is_ours(record: std_logging.LogRecord) -> bool:
+  # Orbax and JAX tell dozens of details a save; only their warnings matter.
+  return record.levelno >= std_logging.WARNING or "prompt_tuning" in (
+    record.pathname
+  )

@@ -1,0 +1,319 @@
+"""One training run, whatever is trained.
+
+Pre-training, LM adaptation, model tuning and prompt tuning are this function
+with other inputs, other trainable patterns and another optimizer.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from absl import logging
+
+from prompt_tuning import paths
+from prompt_tuning.backbone import Backbone
+from prompt_tuning.data.batches import Batches
+from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
+from prompt_tuning.data.inputs import Inputs
+from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.model import t5
+from prompt_tuning.model.t5 import T5
+from prompt_tuning.prompts.artifact import PromptCard
+from prompt_tuning.prompts.layout import Layout
+from prompt_tuning.prompts.spec import PromptSpec
+from prompt_tuning.runs.network import Network, build_network
+from prompt_tuning.train import loop, partition, throughput, writers
+from prompt_tuning.train import mesh as mesh_lib
+from prompt_tuning.train import plan as plan_lib
+from prompt_tuning.train import start as start_lib
+from prompt_tuning.train.checkpoint import Checkpoints
+from prompt_tuning.train.export import PromptExporter
+from prompt_tuning.train.optimizers import Optimizer
+from prompt_tuning.train.run_identity import RunIdentity
+from prompt_tuning.train.selection import Selection
+from prompt_tuning.train.step import (
+  LossNormalization,
+  TrainState,
+  init_state,
+  make_train_step,
+)
+from prompt_tuning.types import Params
+
+
+class Evaluation(Protocol):
+  """Something to measure while training."""
+
+  def prepare(
+    self,
+    model: T5,
+    *,
+    vocabulary: Vocabulary,
+    lengths: FeatureLengths,
+    layout: Layout,
+    output_dir: str,
+  ) -> Callable[[Params, int], Mapping[str, float]]:
+    """Returns `(all parameters, step) -> {"<task>/<metric>": value}`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hardware:
+  """How a run lies on the devices; it changes nothing that is learned.
+
+  Attributes:
+    data: Ways to cut the batch; -1 for the devices that are left.
+    model: Ways to cut the wide axes of the parameters.
+    peak_flops_per_second: What one device could do in the compute type, to
+      state model FLOPs utilisation against; None states none.
+    axis_rules: Mesh axis of each logical axis.
+  """
+
+  data: int = -1
+  model: int = 1
+  peak_flops_per_second: float | None = None
+  axis_rules: mesh_lib.AxisRules = mesh_lib.DEFAULT_RULES
+
+
+def train(
+  *,
+  model_dir: str,
+  backbone: Backbone,
+  inputs: Inputs,
+  feature_lengths: Mapping[str, int],
+  batch_size: int,
+  trainable: Sequence[str],
+  optimizer: Optimizer,
+  plan: plan_lib.Plan,
+  prompt: PromptSpec | None = None,
+  from_scratch: bool = False,
+  evaluations: Sequence[Evaluation] = (),
+  selection: Selection | None = None,
+  z_loss: float = 1e-4,
+  loss_normalization: LossNormalization = LossNormalization.SUM,
+  num_microbatches: int = 1,
+  keep_checkpoints: int = 1,
+  seed: int = 0,
+  hardware: Hardware = Hardware(),
+  settings: Mapping[str, str] | None = None,
+  config_text: str | None = None,
+) -> loop.FitResult:
+  """Trains, or goes on where MODEL_DIR left off.
+
+  What a run starts from, in this order:
+    1. its own latest checkpoint in `model_dir`, if there is one;
+    2. the backbone's checkpoint, and the prompt's initialiser;
+    3. random weights, only if `from_scratch` says so.
+  A weight that is missing from a checkpoint is an error in every case.
+
+  Args:
+    model_dir: Where the run writes; see DESIGN of its contents in README.
+    backbone: The T5 that is tuned.
+    inputs: What is trained on.
+    feature_lengths: TASK_FEATURE_LENGTHS, tokens of inputs and targets.
+    batch_size: B, examples of a step.
+    trainable: Patterns of the paths that are trained, such as `prompt/.*`.
+    optimizer: Updates what is trained.
+    plan: How long, and what when.
+    prompt: The soft prompt; None for none.
+    from_scratch: Whether the backbone starts from random weights.
+    evaluations: What is measured at every evaluation.
+    selection: Which evaluation is the best, and when to stop early.
+    z_loss: Coefficient of the z-loss.
+    loss_normalization: What the summed loss is divided by.
+    num_microbatches: Parts in which a batch is run.
+    keep_checkpoints: Latest checkpoints to keep; the best is kept besides.
+    seed: Of initialisation, data order and dropout.
+    hardware: How it lies on the devices.
+    settings: What else tells this run from another, by name.
+    config_text: A recipe that repeats the run, for `model_dir`.
+
+  Raises:
+    ValueError: If anything does not fit; nothing is written then.
+  """
+  lengths = FeatureLengths.from_mapping(feature_lengths)
+  mesh = mesh_lib.make_mesh(hardware.data, hardware.model)
+  mesh_lib.check_batch_size(batch_size, mesh)
+  init_rng, step_rng = jax.random.split(jax.random.key(seed))
+  network = build_network(
+    backbone, prompt, rng=init_rng, from_scratch=from_scratch
+  )
+  logging.info("\n%s", partition.describe(network.params, trainable))
+  batches = _batches(
+    inputs, backbone, network, lengths, batch_size=batch_size, seed=seed
+  )
+  state, frozen = _place(network, trainable, optimizer, mesh, hardware)
+  identity = RunIdentity(
+    backbone=network.fingerprint,
+    trainable=list(trainable),
+    seed=seed,
+    config={
+      **_identity(prompt, inputs, lengths, batch_size),
+      **(settings or {}),
+    },
+  )
+  checkpoints = Checkpoints(model_dir, run=identity, keep=keep_checkpoints)
+  info = partition.describe(network.params, trainable)
+  paths.write_text(paths.as_path(model_dir) / "model-info.txt", info)
+  if config_text is not None:
+    paths.write_text(paths.as_path(model_dir) / "config.gin", config_text)
+  start = start_lib.Start(state)
+  if checkpoints.latest_step() is not None:
+    start = start_lib.resume(checkpoints, state, batches)
+    logging.info("Resuming %s at step %d", model_dir, start.step)
+  measures = [
+    evaluation.prepare(
+      network.model,
+      vocabulary=backbone.vocabulary,
+      lengths=lengths,
+      layout=network.layout,
+      output_dir=model_dir,
+    )
+    for evaluation in evaluations
+  ]
+  writer = writers.default_writer(model_dir)
+  try:
+    result = loop.fit(
+      start,
+      frozen,
+      batches,
+      train_step=make_train_step(
+        network.model,
+        optimizer,
+        z_loss=z_loss,
+        loss_normalization=loss_normalization,
+        num_microbatches=num_microbatches,
+      ),
+      rng=step_rng,
+      mesh=mesh,
+      plan=plan,
+      model_dir=model_dir,
+      checkpoints=checkpoints,
+      writer=writer,
+      evaluate=_evaluate_all(measures, frozen),
+      selection=selection,
+      export=_exporter(model_dir, network, prompt, inputs, selection),
+      meter=_meter(network, frozen, hardware, mesh, batches, batch_size),
+    )
+  finally:
+    writer.close()
+    checkpoints.close()
+  logging.info("%s", batches.builder.summary())
+  return result
+
+
+def _batches(inputs, backbone, network, lengths, *, batch_size, seed):
+  builder = FeatureBuilder(
+    lengths,
+    vocab_size=backbone.config.vocab_size,
+    layout=network.layout,
+    num_prompts=network.num_prompts,
+    truncate_targets=inputs.truncate_targets,
+  )
+  return Batches(
+    inputs.stream(backbone.vocabulary, lengths, seed=seed),
+    builder,
+    batch_size=batch_size,
+    shard_index=jax.process_index(),
+    num_shards=jax.process_count(),
+  )
+
+
+def _place(
+  network: Network,
+  patterns: Sequence[str],
+  optimizer: Optimizer,
+  mesh: jax.sharding.Mesh,
+  hardware: Hardware,
+) -> tuple[TrainState, Params]:
+  """Returns a fresh state and the frozen parameters, on the devices."""
+  parts = partition.split(network.params, patterns)
+  axes = t5.logical_axes(network.model)
+
+  def shardings(params):
+    return mesh_lib.param_shardings(
+      params, axes, mesh=mesh, rules=hardware.axis_rules
+    )
+
+  frozen = jax.device_put(parts.frozen, shardings(parts.frozen))
+  # What is trained is kept in float32, whatever the backbone is stored in.
+  trainable = jax.tree.map(
+    lambda leaf: np.asarray(leaf).astype(np.float32), parts.trainable
+  )
+  placed = shardings(trainable)
+  make = lambda params: init_state(params, optimizer)  # noqa: E731
+  abstract = jax.eval_shape(make, trainable)
+  state = jax.jit(
+    make,
+    out_shardings=mesh_lib.state_shardings(abstract, placed, mesh=mesh),
+  )(jax.device_put(trainable, placed))
+  return state, frozen
+
+
+def _identity(prompt, inputs, lengths, batch_size) -> dict[str, Any]:
+  described = {
+    "inputs": inputs.name,
+    "feature_lengths": dataclasses.asdict(lengths),
+    "batch_size": batch_size,
+  }
+  if prompt is not None:
+    described["prompt"] = {
+      "length": prompt.length,
+      "num_prompts": prompt.num_prompts,
+      "layout": prompt.layout_text,
+      "initializer": prompt.initializer_name,
+    }
+  return json.loads(json.dumps(described))
+
+
+def _evaluate_all(measures, frozen):
+  if not measures:
+    return None
+
+  def evaluate(trainable, step):
+    params = partition.merge(trainable, frozen)
+    results = {}
+    for measure in measures:
+      results.update(measure(params, step))
+    return results
+
+  return evaluate
+
+
+def _exporter(model_dir, network, prompt, inputs, selection):
+  if prompt is None:
+    return None
+  card = PromptCard(
+    length=prompt.length,
+    width=network.model.config.embed_dim,
+    num_prompts=prompt.num_prompts,
+    backbone=network.fingerprint,
+    step=0,
+    initialiser=prompt.initializer_name,
+    task=inputs.name,
+    layout=prompt.layout_text,
+  )
+  return PromptExporter(
+    model_dir, card, metric=None if selection is None else selection.metric
+  )
+
+
+def _meter(network, frozen, hardware, mesh, batches, batch_size):
+  peak = None
+  if hardware.peak_flops_per_second is not None:
+    peak = throughput.Peak(hardware.peak_flops_per_second, mesh.size)
+  # Where any matrix is frozen almost all are: prompts, scales, adapters.
+  gradients = (
+    throughput.Gradients.ACTIVATIONS
+    if frozen
+    else throughput.Gradients.ACTIVATIONS_AND_WEIGHTS
+  )
+  flops = throughput.train_step_flops(
+    network.model.config,
+    gradients=gradients,
+    batch_size=batch_size,
+    inputs_length=batches.builder.encoder_length,
+    targets_length=batches.builder.lengths.targets,
+  )
+  return throughput.Meter(step_flops=flops, peak=peak)
