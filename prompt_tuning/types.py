@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 Params = Mapping[str, Any]
 """A nested dictionary of arrays, keyed as in T5X checkpoints."""
 
-Batch = Mapping[str, Array]
+Batch = Mapping[str, Any]
 """Model features by name, see `prompt_tuning.data.features`."""
 
 Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]

@@ -39,7 +39,9 @@ class Corpus:
   card: dict[str, Any]
 
   @classmethod
-  def from_documents(cls, documents: Iterable[Sequence[int]]) -> "Corpus":
+  def from_documents(
+    cls, documents: Iterable[Sequence[int] | np.ndarray]
+  ) -> "Corpus":
     """Holds tokenised documents in memory.
 
     Raises:

@@ -33,6 +33,7 @@ class Predictor(Protocol):
     self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
   ) -> Predict:
     """Returns the function, compiled at its first call."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

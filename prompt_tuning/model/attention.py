@@ -5,6 +5,7 @@ the query kernel does, once (Raffel et al., 2020, sec. 2.1).
 """
 
 import math
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -40,7 +41,7 @@ class Attention(nn.Module):
       kernel = FAN_IN_NORMAL(rng, shape, dtype)
       return kernel / jnp.sqrt(jnp.asarray(config.head_dim, dtype))
 
-    def inner(initializer=FAN_IN_NORMAL):
+    def inner(initializer: Any = FAN_IN_NORMAL):
       return Projection(
         features=width,
         axes=("embed", "joined_kv"),
@@ -124,7 +125,8 @@ class RelativePositionBias(nn.Module):
   ) -> Float[Array, "#B H Q M"]:
     """Returns the bias that is added to the scores, float32."""
     config = self.config
-    embedding = self.param(
+    # Flax takes the box with the axis names off.
+    embedding: Any = self.param(
       "rel_embedding",
       nn.with_logical_partitioning(
         nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),

@@ -1,6 +1,7 @@
 """The small layers of T5: projections, layer norm, feed-forward, dropout."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -38,7 +39,8 @@ class Projection(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "*shape I"]) -> Float[Array, "*shape O"]:
     """Returns `x` times the kernel."""
-    kernel = self.param(
+    # Flax takes the box with the axis names off.
+    kernel: Any = self.param(
       "kernel",
       nn.with_logical_partitioning(self.initializer, self.axes),
       (x.shape[-1], self.features),
@@ -61,7 +63,7 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
     """Returns `x` over its root mean square, times `scale`."""
-    scale = self.param(
+    scale: Any = self.param(
       "scale",
       nn.with_logical_partitioning(nn.initializers.ones, ("embed",)),
       (x.shape[-1],),
@@ -89,7 +91,7 @@ class MLP(nn.Module):
     """Returns the layer's output, before the residual sum."""
     config = self.config
     gated = len(config.mlp_activations) > 1
-    hidden = None
+    hidden: Any = None
     for index, activation in enumerate(config.mlp_activations):
       branch = Projection(
         features=config.mlp_dim,

@@ -6,6 +6,9 @@ to one. Differences from T5X's network: soft prompts are token ids at or above
 collection; padded queries are not masked, because no result depends on them.
 """
 
+import dataclasses
+from typing import Any
+
 import jax
 from flax import linen as nn
 from flax import struct
@@ -176,7 +179,7 @@ class DecoderLayer(nn.Module):
       y, cache.cross_keys, cache.cross_values, mask=visible
     )
     x = x + self.mlp(self.pre_mlp_layer_norm(x), deterministic=True)
-    return x, cache.replace(self_keys=keys, self_values=values)
+    return x, dataclasses.replace(cache, self_keys=keys, self_values=values)
 
 
 class Decoder(nn.Module):
@@ -259,7 +262,9 @@ class Decoder(nn.Module):
       )
       layers.append(layer_cache)
     logits = self._logits(x, table)[:, 0]
-    return logits, cache.replace(index=cache.index + 1, layers=tuple(layers))
+    return logits, dataclasses.replace(
+      cache, index=cache.index + 1, layers=tuple(layers)
+    )
 
 
 class TokenEmbedder(nn.Module):
@@ -269,7 +274,8 @@ class TokenEmbedder(nn.Module):
 
   def setup(self):
     """Declares the table."""
-    self.embedding = self.param(
+    # Flax takes the box with the axis names off.
+    self.embedding: Any = self.param(
       "embedding",
       nn.with_logical_partitioning(
         nn.initializers.normal(1.0), ("vocab", "embed")

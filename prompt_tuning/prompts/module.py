@@ -6,6 +6,8 @@ decided by the data (`prompt_tuning.prompts.layout`), so the network needs no
 case for prefixes, suffixes, templates, banks or packed rows.
 """
 
+from typing import Any
+
 import jax
 from flax import linen as nn
 from jax import numpy as jnp
@@ -42,7 +44,8 @@ class Prompt(nn.Module):
   @nn.compact
   def __call__(self, slots: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
     """Returns the embeddings of `slots`, which count from 0."""
-    embedding = self.param(
+    # Flax takes the box with the axis names off.
+    embedding: Any = self.param(
       "embedding",
       nn.with_logical_partitioning(
         self.initializer, ("prompt", "prompt_embed")
@@ -84,7 +87,7 @@ class PromptBank(nn.Module):
   @nn.compact
   def __call__(self, slots: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
     """Returns the embeddings of `slots`, which count from 0."""
-    embedding = self.param(
+    embedding: Any = self.param(
       "embedding",
       nn.with_logical_partitioning(
         self._init_all, ("num_prompts", "prompt", "prompt_embed")

@@ -89,7 +89,7 @@ class PromptSpec:
       length=length,
       num_prompts=bank[0] if bank else 1,
       initializer=lambda: jax.nn.initializers.zeros,
-      position=text if is_position else Position.PREFIX,
+      position=Position(text) if is_position else Position.PREFIX,
       template=None if is_position else text,
     )
 
@@ -103,7 +103,7 @@ class PromptSpec:
       ValueError: If a template has another number of slots than `length`.
     """
     if self.template is None:
-      return _LAYOUTS[self.position](self.length)
+      return _LAYOUTS[Position(self.position)](self.length)
     layout = layout_lib.template(self.template, encode=encode)
     if layout.num_slots != self.length:
       raise ValueError(

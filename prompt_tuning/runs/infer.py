@@ -37,6 +37,7 @@ class Texts(Protocol):
 
   def examples(self, vocabulary: Vocabulary) -> list[Example]:
     """Returns the examples, tokenised."""
+    ...
 
 
 def infer(
@@ -124,7 +125,7 @@ def _answer(
 
 
 def _score(network: Network, params: Params, batch: Batch) -> Array:
-  logits = network.model.apply(
+  logits: Any = network.model.apply(
     {"params": params},
     batch["encoder_input_tokens"],
     batch["decoder_input_tokens"],

@@ -180,7 +180,7 @@ class ToyRun:
 
     @jax.jit
     def accuracy(trainable, frozen):
-      logits = model.apply(
+      logits: Any = model.apply(
         {"params": partition.merge(trainable, frozen)},
         batch["encoder_input_tokens"],
         batch["decoder_input_tokens"],

@@ -60,6 +60,14 @@ def init_state(trainable: Params, optimizer: Optimizer) -> TrainState:
   )
 
 
+_OPTIONAL = (
+  "encoder_segment_ids",
+  "encoder_positions",
+  "decoder_segment_ids",
+  "decoder_positions",
+)
+
+
 def batch_loss(
   model: T5,
   params: Params,
@@ -69,17 +77,14 @@ def batch_loss(
   dropout_rng: jax.Array | None = None,
 ) -> LossSums:
   """Returns the summed loss of a batch; drops only if given a key."""
-  optional = (
-    "encoder_segment_ids",
-    "encoder_positions",
-    "decoder_segment_ids",
-    "decoder_positions",
-  )
-  logits = model.apply(
+  optional: dict[str, Any] = {
+    name: batch[name] for name in _OPTIONAL if name in batch
+  }
+  logits: Any = model.apply(
     {"params": params},
     batch["encoder_input_tokens"],
     batch["decoder_input_tokens"],
-    **{name: batch[name] for name in optional if name in batch},
+    **optional,
     deterministic=dropout_rng is None,
     rngs=None if dropout_rng is None else {"dropout": dropout_rng},
   )
@@ -159,7 +164,7 @@ def make_train_step(
     updates, opt_state = optimizer.update(
       gradients, state.opt_state, state.trainable
     )
-    trainable = optax.apply_updates(state.trainable, updates)
+    trainable: Any = optax.apply_updates(state.trainable, updates)
     num_tokens = jnp.maximum(sums.num_tokens, 1.0)
     metrics = {
       "loss": sums.loss / num_tokens,

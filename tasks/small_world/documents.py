@@ -74,9 +74,9 @@ _PLAIN = (
   paraphrases.restatement,
   quizzes.entry,
 )
-_PLAIN_SHARE = 0.15
-_INSTRUCTED_SHARE = 0.65
-_ANSWER_FIRST_SHARE = 0.12
+_PLAIN_SHARE = 0.1
+_INSTRUCTED_SHARE = 0.75
+_ANSWER_FIRST_SHARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -157,9 +157,8 @@ def test_sampled_rows_depend_on_the_key():
   assert not np.array_equal(first, second)
 
 
-def test_population_beyond_the_table_is_said():
-  with pytest.warns(UserWarning, match="exceeds the 100 rows"):
-    initialize = initializers.sampled_vocabulary(_table())
+def test_a_smaller_table_is_drawn_from_as_a_whole():
+  initialize = initializers.sampled_vocabulary(_table())
   rows = _rows_of(_table(), initialize(_key(), (100, 4)))
   assert sorted(rows) == list(range(100))
 
