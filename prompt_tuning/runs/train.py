@@ -56,6 +56,7 @@ class Evaluation(Protocol):
     output_dir: str,
   ) -> Callable[[Params, int], Mapping[str, float]]:
     """Returns `(all parameters, step) -> {"<task>/<metric>": value}`."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
