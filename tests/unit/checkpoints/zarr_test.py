@@ -92,7 +92,9 @@ def test_chunks_of_the_fill_value_may_be_left_out(tmp_path):
   np.testing.assert_array_equal(zarr.read_array(tmp_path / "a"), array)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x1f\x8b\x08", gzip.compress(b"abcd", mtime=0)])
+@pytest.mark.parametrize(
+  "data", [b"", b"\x1f\x8b\x08", gzip.compress(b"abcd", mtime=0)]
+)
 def test_truncated_chunks(tmp_path, data):
   zarr.write_array(tmp_path / "a", np.ones((4, 4), np.float32))
   (tmp_path / "a" / "0.0").write_bytes(data)
