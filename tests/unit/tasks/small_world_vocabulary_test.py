@@ -16,7 +16,7 @@ def vocabulary():
 
 
 def test_it_fits_the_embedding_table_of_the_model(vocabulary):
-  assert 896 - 128 < vocabulary.vocab_size <= 896
+  assert 640 - 128 < vocabulary.vocab_size <= 640
 
 
 @pytest.mark.parametrize(
