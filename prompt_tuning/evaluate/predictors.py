@@ -26,6 +26,9 @@ Predict = Callable[[Params, Batch, jax.Array], Int[Array, "B T"]]
 """`(all parameters, batch, key) -> token ids`."""
 
 
+_GREEDY = Greedy()
+
+
 class Predictor(Protocol):
   """Makes the function that answers batches."""
 
@@ -44,9 +47,7 @@ class Generation:
     decoder: How tokens are chosen.
   """
 
-  decoder: Greedy | BeamSearch | Sampling = dataclasses.field(
-    default_factory=Greedy
-  )
+  decoder: Greedy | BeamSearch | Sampling = _GREEDY
 
   def build(
     self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
