@@ -121,6 +121,9 @@ def examples_from(
     ValueError: As `read_records`; or a record lacks a field; or its label has
       no verbalizer.
   """
+  _check_template(inputs)
+  if verbalizers is None and targets:
+    _check_template(targets)
   for record in read_records(path, field_names=field_names):
     if verbalizers is None:
       target = _format(targets, record)
@@ -237,6 +240,24 @@ def _parse_tsv(
         f"{list(field_names)}"
       )
     yield Record(dict(zip(field_names, values, strict=True)), where)
+
+
+def _check_template(template: str) -> None:
+  """Checks that a template has a field, so that it is no constant text."""
+  try:
+    pieces = list(string.Formatter().parse(template))
+  except ValueError as error:
+    raise ValueError(f"the text {template!r} is malformed: {error}") from error
+  if not any(field for _, field, _, _ in pieces):
+    raise ValueError(
+      f"the text {template!r} has no field in braces, so it would be the same "
+      f"for every example; did you mean {'{' + template + '}'!r}?"
+    )
+  if any(spec or conversion for _, _, spec, conversion in pieces):
+    raise ValueError(
+      f"the text {template!r} has a format or conversion, which is not known "
+      "here; write {{ and }} for braces"
+    )
 
 
 def _format(template: str, record: Record) -> str:

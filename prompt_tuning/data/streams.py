@@ -281,6 +281,16 @@ class MixtureStream:
     """There is no end."""
     return None
 
+  @property
+  def examples(self) -> list[Example]:
+    """Every example of the streams that hold theirs in memory, once."""
+    return [
+      example
+      for stream in self._streams.values()
+      if isinstance(stream, ExamplesInMemory)
+      for example in stream.examples
+    ]
+
   def example(self, number: int) -> Example:
     """Returns example `number` of the mixture."""
     block, offset = divmod(number, _DRAWS_AT_A_TIME)

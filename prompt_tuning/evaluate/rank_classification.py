@@ -87,7 +87,18 @@ class Verbalizers:
   def encode(
     cls, texts: Sequence[str], vocabulary: Vocabulary
   ) -> "Verbalizers":
-    """Returns the verbalizers of `texts` as the vocabulary writes them."""
+    """Returns the verbalizers of `texts` as the vocabulary writes them.
+
+    Raises:
+      ValueError: If the vocabulary cannot write one of them.
+    """
+    for text in texts:
+      written = vocabulary.decode(vocabulary.encode(text))
+      if written != text:
+        raise ValueError(
+          f"verbalizer {text!r}: the vocabulary writes it as {written!r}, so "
+          "that no prediction could equal it; choose a text that it can write."
+        )
     return cls(
       texts=tuple(texts),
       tokens=tuple(tuple(vocabulary.encode(text)) for text in texts),

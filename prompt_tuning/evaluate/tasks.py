@@ -74,7 +74,10 @@ class TaskEvaluation:
     evaluator = seqio_evaluation.TaskEvaluator(
       self.task,
       builder=FeatureBuilder(
-        lengths, vocab_size=model.config.vocab_size, layout=layout
+        lengths,
+        vocab_size=model.config.vocab_size,
+        layout=layout,
+        num_prompts=model.num_prompts,
       ),
       batch_size=self.batch_size,
       split=self.split,

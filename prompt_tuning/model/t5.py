@@ -310,6 +310,11 @@ class T5(nn.Module):
     self.encoder = Encoder(self.config)
     self.decoder = Decoder(self.config)
 
+  @property
+  def num_prompts(self) -> int:
+    """N, how many prompts an example may name; 1 also without any."""
+    return 1 if self.prompt is None else self.prompt.num_prompts
+
   def embed(self, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     """Returns the embeddings of tokens and slots."""
     if self.prompt is None:

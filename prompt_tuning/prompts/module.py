@@ -37,6 +37,11 @@ class Prompt(nn.Module):
   initializer: Initializer
 
   @property
+  def num_prompts(self) -> int:
+    """N, which is one."""
+    return 1
+
+  @property
   def num_slots(self) -> int:
     """The number of ids that this prompt adds to the vocabulary."""
     return self.length

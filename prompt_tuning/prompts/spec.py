@@ -63,6 +63,11 @@ class PromptSpec:
       raise ValueError(
         f"PromptSpec.position must be one of {names}, got {self.position!r}."
       ) from None
+    if self.template is not None and self.position is not Position.PREFIX:
+      raise ValueError(
+        "PromptSpec has both a template and a position, and a template says "
+        "itself where the slots stand; drop one of the two."
+      )
 
   @property
   def initializer_name(self) -> str:

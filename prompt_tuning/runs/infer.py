@@ -17,6 +17,7 @@ from prompt_tuning.data.features import (
   FeatureBuilder,
   FeatureLengths,
 )
+from prompt_tuning.data.inputs import FileInputs
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.evaluate.predictors import Predictor
 from prompt_tuning.model.scoring import sequence_log_likelihood
@@ -73,6 +74,12 @@ def infer(
       or malformed; nothing is written then.
   """
   mode = Mode(mode)  # A configuration file says "predict".
+  has_targets = not isinstance(inputs, FileInputs) or inputs.targets
+  if mode is Mode.SCORE and not has_targets:
+    raise ValueError(
+      "INFER_MODE is 'score', but nothing says which targets to score; set "
+      "TARGETS_TEXT, such as '{target}'."
+    )
   lengths = FeatureLengths.from_mapping(feature_lengths)
   network, _ = load_network(
     backbone, prompt_file, allow_missing_card=allow_missing_card
@@ -82,8 +89,11 @@ def infer(
     lengths,
     vocab_size=backbone.config.vocab_size,
     layout=network.layout,
-    num_prompts=network.num_prompts,
+    num_prompts=network.model.num_prompts,
   )
+  # Before anything is predicted, which an empty line would throw away.
+  builder.check(examples)
+  paths.make_writable_dir(paths.as_path(output_file).parent)
   answer = _answer(network, backbone, lengths, predictor, mode, seed)
   lines = []
   for batch in evaluation_batches(examples, builder, batch_size=batch_size):

@@ -65,7 +65,7 @@ def dry_run(entry: Callable[..., Any]) -> None:
 def start(
   main: Callable[[list[str]], Any], *, verbosity: int = logging.INFO
 ) -> None:
-  """Runs `main` under absl, an error of the configuration as one message.
+  """Runs `main` under absl, what a user can mend as one message.
 
   Args:
     main: Takes the command line without flags.
@@ -73,12 +73,19 @@ def start(
   """
 
   def guarded(argv: list[str]) -> Any:
-    logging.set_verbosity(verbosity)
+    if not logging.level_debug():
+      logging.set_verbosity(verbosity)
     logging.get_absl_handler().addFilter(_is_ours)
     try:
       return main(argv)
     except config.ConfigError as error:
       raise SystemExit(f"Configuration error: {error}") from error
+    except (ValueError, OSError, FloatingPointError) as error:
+      if logging.level_debug():
+        raise
+      raise SystemExit(
+        f"{type(error).__name__}: {error}\n(--verbosity=1 shows where.)"
+      ) from error
 
   app.run(guarded, flags_parser=config.parse_flags)
 

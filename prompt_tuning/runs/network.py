@@ -25,14 +25,12 @@ class Network:
     params: All parameters; `prompt/embedding` where there is a prompt.
     layout: Where slots stand.
     fingerprint: Names the backbone, on a prompt's card and in a checkpoint.
-    num_prompts: N, how many prompts an example may name.
   """
 
   model: T5
   params: Params
   layout: Layout
   fingerprint: str
-  num_prompts: int = 1
 
 
 def build_network(
@@ -82,7 +80,6 @@ def build_network(
     params={**params, "prompt": init_prompt(module, prompt_rng)},
     layout=prompt.layout(backbone.vocabulary.encode),
     fingerprint=fingerprint,
-    num_prompts=prompt.num_prompts,
   )
 
 

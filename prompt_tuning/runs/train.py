@@ -18,6 +18,7 @@ from prompt_tuning.backbone import Backbone
 from prompt_tuning.data.batches import Batches
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.inputs import Inputs
+from prompt_tuning.data.streams import ExamplesInMemory, MixtureStream
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.model import t5
 from prompt_tuning.model.t5 import T5
@@ -41,6 +42,8 @@ from prompt_tuning.train.step import (
   make_train_step,
 )
 from prompt_tuning.types import Params
+
+_RUN_FILE = "run.json"
 
 
 class Evaluation(Protocol):
@@ -140,7 +143,8 @@ def train(
   network = build_network(
     backbone, prompt, rng=init_rng, from_scratch=from_scratch
   )
-  logging.info("\n%s", partition.describe(network.params, trainable))
+  table = partition.describe(network.params, trainable)
+  logging.info("\n%s", table)
   batches = _batches(
     inputs, backbone, network, lengths, batch_size=batch_size, seed=seed
   )
@@ -154,15 +158,6 @@ def train(
       **(settings or {}),
     },
   )
-  checkpoints = Checkpoints(model_dir, run=identity, keep=keep_checkpoints)
-  info = partition.describe(network.params, trainable)
-  paths.write_text(paths.as_path(model_dir) / "model-info.txt", info)
-  if config_text is not None:
-    paths.write_text(paths.as_path(model_dir) / "config.gin", config_text)
-  start = start_lib.Start(state)
-  if checkpoints.latest_step() is not None:
-    start = start_lib.resume(checkpoints, state, batches)
-    logging.info("Resuming %s at step %d", model_dir, start.step)
   measures = [
     evaluation.prepare(
       network.model,
@@ -173,6 +168,13 @@ def train(
     )
     for evaluation in evaluations
   ]
+  _check_same_run(model_dir, identity)
+  checkpoints = Checkpoints(model_dir, run=identity, keep=keep_checkpoints)
+  start = start_lib.Start(state)
+  if checkpoints.latest_step() is not None:
+    start = start_lib.resume(checkpoints, state, batches)
+    logging.info("Resuming %s at step %d", model_dir, start.step)
+  _describe_run(model_dir, identity, table, config_text)
   writer = writers.default_writer(model_dir)
   try:
     result = loop.fit(
@@ -194,7 +196,9 @@ def train(
       writer=writer,
       evaluate=_evaluate_all(measures, frozen),
       selection=selection,
-      export=_exporter(model_dir, network, prompt, inputs, selection),
+      export=_exporter(model_dir, network, prompt, inputs, selection)
+      if set(state.trainable) == {"prompt"}
+      else None,  # A prompt is no artifact without the weights tuned with it.
       meter=_meter(network, frozen, hardware, mesh, batches, batch_size),
     )
   finally:
@@ -204,16 +208,51 @@ def train(
   return result
 
 
+def _check_same_run(model_dir: str, identity: RunIdentity) -> None:
+  """Refuses the folder of another run, even if its checkpoints are gone.
+
+  Raises:
+    ValueError: Naming what differs.
+  """
+  path = paths.as_path(model_dir) / _RUN_FILE
+  if not paths.exists(path):
+    return
+  before = RunIdentity.from_json(json.loads(paths.read_text(path)))
+  differences = identity.differences(before)
+  if differences:
+    lines = "".join(f"\n  {line}" for line in differences)
+    raise ValueError(
+      f"MODEL_DIR {model_dir} holds another run (there -> here):{lines}\nPass "
+      "another MODEL_DIR, or undo the changes to resume that run."
+    )
+
+
+def _describe_run(
+  model_dir: str, identity: RunIdentity, table: str, config_text: str | None
+) -> None:
+  folder = paths.make_writable_dir(model_dir)
+  paths.write_text(
+    folder / _RUN_FILE, json.dumps(identity.as_json(), indent=2) + "\n"
+  )
+  paths.write_text(folder / "model-info.txt", table)
+  if config_text is not None:
+    paths.write_text(folder / "config.gin", config_text)
+
+
 def _batches(inputs, backbone, network, lengths, *, batch_size, seed):
   builder = FeatureBuilder(
     lengths,
     vocab_size=backbone.config.vocab_size,
     layout=network.layout,
-    num_prompts=network.num_prompts,
+    num_prompts=network.model.num_prompts,
     truncate_targets=inputs.truncate_targets,
   )
+  stream = inputs.stream(backbone.vocabulary, lengths, seed=seed)
+  if isinstance(stream, ExamplesInMemory | MixtureStream):
+    # An example that does not fit ends the run now, not after a thousand steps.
+    builder.check(stream.examples)
   return Batches(
-    inputs.stream(backbone.vocabulary, lengths, seed=seed),
+    stream,
     builder,
     batch_size=batch_size,
     shard_index=jax.process_index(),

@@ -51,6 +51,7 @@ class HeldOutLoss:
       lengths,
       vocab_size=model.config.vocab_size,
       layout=layout,
+      num_prompts=model.num_prompts,
       truncate_targets=self.inputs.truncate_targets,
     )
     batches = Batches(stream, builder, batch_size=self.batch_size)

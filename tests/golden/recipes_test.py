@@ -103,10 +103,14 @@ def _setting(recipe):
   if folder == "embedded":
     bindings = [RUN[0], *(WEIGHTS[:1] if name == "lm_adapt" else [])]
     return [recipe], bindings, train.train
+  if recipe == "models/t5_1_0.gin":
+    size = "sizes/t5_1_0_small.gin"
+    return [recipe, size, TUNE], [*WEIGHTS, *RUN], train.train
   if folder == "models":
     return [recipe, T5[1], TUNE], [*WEIGHTS, *RUN], train.train
   if folder == "sizes":
     model = "models/byt5.gin" if name.startswith("byt5") else T5[0]
+    model = "models/t5_1_0.gin" if name.startswith("t5_1_0") else model
     weights = WEIGHTS[:1] if name.startswith("byt5") else WEIGHTS
     return [model, recipe, TUNE], [*weights, *RUN], train.train
   if folder == "tasks":
@@ -142,3 +146,17 @@ def test_a_recipe_says_what_it_is(recipe):
 def test_no_golden_text_outlives_its_recipe():
   texts = {str(p.relative_to(GOLDEN)) for p in GOLDEN.rglob("*.txt")}
   assert texts <= {recipe.replace(".gin", ".txt") for recipe in _recipes()}
+
+
+@pytest.mark.parametrize("last", ["pretrain", "model_tuning", "adamw"])
+@pytest.mark.parametrize(
+  "first", ["prompt_tuning_reference", "pretrain", "adamw_pretrain"]
+)
+def test_an_optimizer_recipe_replaces_all_of_another(first, last):
+  def optimizer(*recipes):
+    files = [f"optimizers/{recipe}.gin" for recipe in recipes]
+    config.parse([*T5, TUNE, *files], [*WEIGHTS, *RUN], entry=train.train)
+    text = config.resolved_text(train.train)
+    return [line for line in text.splitlines() if ".optimizers." in line]
+
+  assert optimizer(first, last) == optimizer(last)

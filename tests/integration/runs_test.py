@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints import t5x
+from prompt_tuning.data import seqio_input
 from prompt_tuning.data.file_task import file_task
 from prompt_tuning.data.inputs import CorpusInputs, FileInputs, TaskInputs
 from prompt_tuning.data.vocabularies import ByteVocabulary
 from prompt_tuning.evaluate.predictors import Generation, RankClassification
 from prompt_tuning.evaluate.tasks import TaskEvaluation
+from prompt_tuning.metrics.classification import accuracy
 from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.artifact import load_prompt
 from prompt_tuning.prompts.spec import PromptSpec
@@ -182,14 +185,19 @@ def test_infer_answers_every_line_in_order(
 
 def test_infer_scores_targets(tuned, backbone, folder, tmp_path):
   scores = []
+  rows = (folder / "validation.jsonl").read_text().splitlines()
   for target in LABELS:
+    asked = tmp_path / f"{target}_asked.jsonl"
+    asked.write_text(
+      "".join(
+        json.dumps(json.loads(row) | {"answer": target}) + "\n" for row in rows
+      )
+    )
     output = tmp_path / f"{target}.jsonl"
     infer.infer(
       output_file=str(output),
       backbone=backbone,
-      inputs=FileInputs(
-        file=str(folder / "validation.jsonl"), inputs="{text}", targets=target
-      ),
+      inputs=FileInputs(file=str(asked), inputs="{text}", targets="{answer}"),
       feature_lengths=LENGTHS,
       batch_size=8,
       predictor=Generation(),
@@ -315,6 +323,92 @@ def test_labels_that_are_not_the_tasks_are_an_error(backbone, task, tmp_path):
   inputs = TaskInputs(task=task, labels=("no", "maybe"))
   with pytest.raises(ValueError, match="'yes' is not among the class labels"):
     train.train(**prompt_run(backbone, task, tmp_path, inputs=inputs))
+
+
+def test_another_run_is_refused_even_without_its_checkpoints(
+  tuned, backbone, task, tmp_path
+):
+  left = tmp_path / "left"
+  shutil.copytree(tuned, left, ignore=shutil.ignore_patterns("checkpoint_*"))
+  before = (left / "metrics.jsonl").read_text()
+  with pytest.raises(ValueError, match=r"another run(.|\n)*batch_size"):
+    train.train(**prompt_run(backbone, task, left, batch_size=16))
+  assert (left / "metrics.jsonl").read_text() == before
+
+
+def test_a_prompt_trained_with_its_backbone_is_not_exported(
+  backbone, task, tmp_path
+):
+  train.train(**prompt_run(backbone, task, tmp_path, trainable=(".*",)))
+  assert not (tmp_path / "prompts").exists()
+
+
+def test_every_example_of_a_bank_trains_the_prompt_it_names(backbone, tmp_path):
+  rows = [
+    {"inputs": "aaa", "targets": "no", "prompt_index": index}
+    for index in (0, 2)
+  ]
+  name = "integration_runs_bank"
+  source = seqio_input.in_memory_source({"train": rows, "validation": rows})
+  seqio_input.add_text_task(
+    name, source, vocabulary=VOCABULARY, metric_fns=[accuracy]
+  )
+  prompt = PromptSpec(length=3, num_prompts=3, initializer=initializers.uniform)
+  evaluation = TaskEvaluation(
+    task=name, predictor=RankClassification(labels=LABELS), batch_size=8
+  )
+  train.train(
+    **prompt_run(
+      backbone,
+      name,
+      tmp_path,
+      prompt=prompt,
+      evaluations=[evaluation],
+      inputs=TaskInputs(task=name),
+    )
+  )
+  first, last = (
+    np.load(tmp_path / "prompts" / f"prompt_{step}.npy") for step in (0, 4)
+  )
+  changed = np.any(first != last, axis=(1, 2))
+  assert changed.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+  ("inputs", "message"),
+  [
+    ({"inputs": "text"}, "did you mean '{text}'"),
+    ({"inputs": "{text:3}"}, "format or conversion"),
+    ({"inputs": "{text"}, "malformed"),
+    ({"inputs": "{txt}"}, "field 'txt' is missing"),
+  ],
+)
+def test_a_text_that_names_no_field_is_refused(
+  backbone, folder, tmp_path, inputs, message
+):
+  with pytest.raises(ValueError, match=message):
+    infer.infer(
+      output_file=str(tmp_path / "out.jsonl"),
+      backbone=backbone,
+      inputs=FileInputs(file=str(folder / "validation.jsonl"), **inputs),
+      feature_lengths=LENGTHS,
+      batch_size=8,
+      predictor=Generation(),
+    )
+  assert not list(tmp_path.iterdir())
+
+
+def test_scores_need_targets(backbone, folder, tmp_path):
+  with pytest.raises(ValueError, match="set TARGETS_TEXT"):
+    infer.infer(
+      output_file=str(tmp_path / "out.jsonl"),
+      backbone=backbone,
+      inputs=FileInputs(file=str(folder / "train.jsonl"), inputs="{text}"),
+      feature_lengths=LENGTHS,
+      batch_size=8,
+      predictor=Generation(),
+      mode="score",
+    )
 
 
 def test_a_prompt_of_another_backbone_is_refused(

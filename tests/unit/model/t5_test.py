@@ -65,6 +65,31 @@ def test_parameter_counts_are_the_papers(size, prompt_length):
   assert count == total + prompt_length * embed_dim
 
 
+# As transformers counts google-t5/t5-{small,base,large}.
+@pytest.mark.parametrize(
+  ("embed_dim", "num_heads", "num_layers", "total"),
+  [
+    (512, 8, 6, 60_506_624),
+    (768, 12, 12, 222_903_552),
+    (1024, 16, 24, 737_668_096),
+  ],
+)
+def test_parameter_counts_of_t5_1_0(embed_dim, num_heads, num_layers, total):
+  config = T5Config(
+    vocab_size=32128,
+    embed_dim=embed_dim,
+    num_heads=num_heads,
+    head_dim=64,
+    mlp_dim=4 * embed_dim,
+    num_encoder_layers=num_layers,
+    num_decoder_layers=num_layers,
+    mlp_activations=("relu",),
+    tie_embeddings=True,
+  )
+  params = t5.abstract_params(t5.T5(config))
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == total
+
+
 @pytest.mark.parametrize("tie_embeddings", [False, True])
 @pytest.mark.parametrize("activations", [("relu",), ("gelu", "linear")])
 def test_every_parameter_has_a_logical_axis_for_every_dimension(
