@@ -39,7 +39,7 @@ $(BIN)/python:
 # vocabulary to its checkpoint, and puts it in the place of the old one.
 EMBEDDED := prompt_tuning/embedded
 RUNS := runs/embedded
-STEPS := 7800
+STEPS := 5800
 
 embedded: $(VENV)/installed
 	$(BIN)/python -m prompt_tuning.tasks.small_world.vocabulary \

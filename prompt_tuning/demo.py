@@ -15,9 +15,9 @@ from prompt_tuning import config, paths
 from prompt_tuning.evaluate import report
 from prompt_tuning.runs import main as main_lib
 
-_TASK = "small_world_sentiment"
+_TASK = "small_world_topic"
 _MODEL = "models/embedded.gin"
-_CHANGES = ("tasks/small_world_sentiment.gin", "decoding/rank.gin")
+_CHANGES = ("tasks/small_world_topic.gin", "decoding/rank.gin")
 _SHOWN_PREDICTIONS = 4
 
 
@@ -122,9 +122,9 @@ What next:
                       --gin_file=models/embedded.gin \\
                       --gin_file=runs/prompt_tune.gin \\
                       --gin_file=prompts/class_labels.gin \\
-                      --gin_file=tasks/small_world_topic.gin \\
+                      --gin_file=tasks/small_world_sentiment.gin \\
                       --gin_file=decoding/rank.gin --gin.TRAIN_STEPS=600 \\
-                      --gin.PROMPT_LENGTH=20 --gin.MODEL_DIR="'runs/topic'"
+                      --gin.PROMPT_LENGTH=20 --gin.MODEL_DIR="'runs/sentiment'"
   your own data     README.md, "Your own task"
 """
 
