@@ -93,7 +93,7 @@ def _read_safetensors(
 
 def _read_pytorch(path: pathlib.Path, dtype: np.dtype) -> dict[str, np.ndarray]:
   try:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
   except ImportError as error:
     raise ImportError(
       f"Reading {path} needs PyTorch (`pip install torch`), or convert it to "

@@ -15,12 +15,8 @@ import difflib
 import functools
 import importlib
 import inspect
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-
-# TensorFlow reads it when imported: it would announce what it finds.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import seqio

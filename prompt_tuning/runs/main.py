@@ -11,6 +11,10 @@ from prompt_tuning import config
 
 FLAGS = flags.FLAGS
 
+# TensorFlow, which only reads text here, reads this when it is imported: it
+# would announce at length which devices it does not find.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 # A run may be resumed on other hardware, from other folders, for longer, with
 # other evaluations; not with another optimizer, prompt or task.
 _LEARNED = (
