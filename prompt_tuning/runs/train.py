@@ -112,7 +112,7 @@ def train(
   A weight that is missing from a checkpoint is an error in every case.
 
   Args:
-    model_dir: Where the run writes; see DESIGN of its contents in README.
+    model_dir: Where the run writes; README.md lists what.
     backbone: The T5 that is tuned.
     inputs: What is trained on.
     feature_lengths: TASK_FEATURE_LENGTHS, tokens of inputs and targets.

@@ -145,7 +145,7 @@ def toy_batch(
 
   Half of the words of an input are one of two cues, among filler words; the
   target is the label word of that cue and the end of sequence. A prompt on a
-  frozen random T5 learns it within some fifty steps.
+  frozen model with `toy_params` learns it.
 
   Args:
     index: Which batch; the same index and seed give the same batch.
