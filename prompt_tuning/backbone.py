@@ -9,7 +9,10 @@ from prompt_tuning.checkpoints.load import load_backbone
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.model import t5
 from prompt_tuning.model.config import T5Config
-from prompt_tuning.types import Params
+from prompt_tuning.model.initialization import Initialization, give_heads_roles
+from prompt_tuning.types import Params, enum_member
+
+_DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,17 +25,33 @@ class Backbone:
     checkpoint: Folder of the weights (T5X, Hugging Face or a run of this
       project), or None, which is allowed only where a run starts from scratch.
     dtype: Type in which the weights are kept, "float32" or "bfloat16".
+    initialization: How it begins where a run starts from scratch.
 
   Raises:
-    ValueError: If the vocabulary has more ids than the table has rows.
+    ValueError: If the vocabulary has more ids than the table has rows, or the
+      type or the initialization is unknown.
   """
 
   config: T5Config
   vocabulary: Vocabulary
   checkpoint: str | None = None
   dtype: str = "float32"
+  initialization: Initialization | str = Initialization.T5
 
   def __post_init__(self):
+    # A configuration file says "head_roles".
+    object.__setattr__(
+      self,
+      "initialization",
+      enum_member(
+        Initialization, self.initialization, name="Backbone.initialization"
+      ),
+    )
+    if self.dtype not in _DTYPES:
+      raise ValueError(
+        f"Backbone.dtype (BACKBONE_DTYPE) must be one of {', '.join(_DTYPES)}, "
+        f"got {self.dtype!r}."
+      )
     if self.vocabulary.vocab_size > self.config.vocab_size:
       raise ValueError(
         f"The vocabulary {self.vocabulary!r} has "
@@ -62,4 +81,7 @@ class Backbone:
 
   def from_scratch(self, rng: jax.Array) -> Params:
     """Returns random weights, in float32 whatever `dtype` is."""
-    return t5.init_params(t5.T5(self.config), rng)
+    params = t5.init_params(t5.T5(self.config), rng)
+    if self.initialization is Initialization.HEAD_ROLES:
+      return give_heads_roles(params, self.config)
+    return params

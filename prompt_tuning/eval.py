@@ -7,13 +7,13 @@ from prompt_tuning.runs import main as main_lib
 
 
 def main(argv: list[str]) -> None:
-  """Evaluates as the flags say, or says how."""
+  """Evaluates as the flags say, or says what it would do."""
   del argv
   from prompt_tuning.runs import evaluate
 
   main_lib.parse(evaluate.evaluate)
   if flags.FLAGS.dry_run:
-    print(config.resolved_text(evaluate.evaluate))
+    main_lib.dry_run(evaluate.evaluate)
   else:
     config.call(evaluate.evaluate)
 

@@ -7,13 +7,13 @@ from prompt_tuning.runs import main as main_lib
 
 
 def main(argv: list[str]) -> None:
-  """Predicts as the flags say, or says how."""
+  """Predicts as the flags say, or says what it would do."""
   del argv
   from prompt_tuning.runs import infer
 
   main_lib.parse(infer.infer)
   if flags.FLAGS.dry_run:
-    print(config.resolved_text(infer.infer))
+    main_lib.dry_run(infer.infer)
   else:
     config.call(infer.infer)
 

@@ -186,7 +186,7 @@ def make_writable_dir(path: PathLike) -> pathlib.Path:
     OSError: If it cannot be made or written, saying which and what to do.
   """
   path = as_path(path)
-  with _explained(path):
+  with _explained(path, otherwise="cannot be made"):
     path.mkdir(parents=True, exist_ok=True)
     if not is_remote(path):
       probe = _temporary(path / "probe")
@@ -234,9 +234,19 @@ def _delete_tree(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _explained(
-  path: PathLike, *, num_bytes: int | None = None
+  path: PathLike,
+  *,
+  num_bytes: int | None = None,
+  otherwise: str | None = None,
 ) -> Iterator[None]:
-  """Re-raises errors of the operating system with the path and what to do."""
+  """Re-raises errors of the operating system with the path and what to do.
+
+  Args:
+    path: What to name.
+    num_bytes: About how much was to be written.
+    otherwise: What to call a failure that is neither a full disk nor a lack of
+      permission; by default it passes as it is.
+  """
   try:
     yield
   except OSError as error:
@@ -251,6 +261,9 @@ def _explained(
         f"cannot be written ({os.strerror(error.errno)}); give yourself "
         "permission or choose another folder"
       )
+    elif otherwise is not None:
+      reason = os.strerror(error.errno) if error.errno else error
+      message = f"{otherwise} ({reason}); choose another folder"
     else:
       raise
     # The three-argument form picks PermissionError and the like by number.

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import enum
+import json
 import os
 import pathlib
 import re
@@ -40,8 +41,7 @@ def load_backbone(
   a prompt is loaded from its own file (`prompts.artifact`).
 
   Args:
-    path: A checkpoint of any `Format`, or a folder of `checkpoint_<step>`s, of
-      which the latest is taken.
+    path: What `find_checkpoint` takes.
     config: The model that the weights must fit.
     dtype: The type of the parameters returned.
 
@@ -80,14 +80,15 @@ def load_backbone(
 
 
 def find_checkpoint(path: paths.PathLike) -> pathlib.Path:
-  """Returns the checkpoint at a path, or the latest one in it.
+  """Returns the checkpoint at a path, or the one to take of several in it.
 
   Args:
     path: A checkpoint, the file `checkpoint` of a legacy T5X one, or a folder
-      of `checkpoint_<step>`s.
+      of `checkpoint_<step>`s. Of these the best is taken where it is a
+      MODEL_DIR whose run selected one, and the latest elsewhere.
 
   Raises:
-    ValueError: If there is none.
+    ValueError: If there is none, or it is not told which is the best.
   """
   folder = paths.as_path(path)
   if folder.name == t5x.FILE_NAME and folder.is_file():
@@ -109,7 +110,29 @@ def find_checkpoint(path: paths.PathLike) -> pathlib.Path:
       f"{folder} is not a checkpoint and holds no checkpoint_<step>; it holds "
       f"{holds}."
     )
-  return folder / f"checkpoint_{max(steps)}"
+  latest = folder / f"checkpoint_{max(steps)}"
+  best = _best_step(latest)
+  if best is None or best == max(steps):
+    return latest
+  if best not in steps:
+    raise ValueError(
+      f"The best checkpoint of {folder} is that of step {best}, which is not "
+      f"there any more; name another one, such as {latest}."
+    )
+  logging.info("Step %d is the best of %s.", best, folder)
+  return folder / f"checkpoint_{best}"
+
+
+def _best_step(checkpoint: pathlib.Path) -> int | None:
+  """Returns the step that a run of this project selected, None if none."""
+  file = checkpoint / _RUN_META / "metadata"
+  if _format_of(checkpoint) is not Format.RUN:
+    return None
+  try:
+    best = json.loads(paths.read_text(file))["content"]["progress"]["best"]
+    return None if best is None else int(best["step"])
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ValueError(f"Checkpoint file {file} is damaged: {error}.") from error
 
 
 def detect_format(checkpoint: paths.PathLike) -> Format:

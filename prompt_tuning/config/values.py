@@ -94,6 +94,9 @@ def describe(annotation: Any) -> str:
     if issubclass(annotation, enum.Enum):
       return "one of " + ", ".join(repr(e.value) for e in annotation)
     return annotation.__name__
+  if kinds := _enums(annotation):
+    also = ["None"] if type(None) in typing.get_args(annotation) else []
+    return " or ".join([*map(describe, kinds), *also])
   return re.sub(r"\b(typing|collections\.abc|types)\.", "", str(annotation))
 
 
@@ -109,7 +112,9 @@ def matches(value: Any, annotation: Any) -> bool:
     # What a call returns is not known here; a function is no number or text.
     return value.evaluate or kind not in (int, float, bool, str)
   if origin in (typing.Union, types.UnionType):
-    return any(matches(value, option) for option in args)
+    # Beside an enum, str stands for the values of its members.
+    options = [a for a in args if not (a is str and _enums(annotation))]
+    return any(matches(value, option) for option in options)
   if origin is typing.Literal:
     return value in args
   if annotation in (None, type(None)):
@@ -139,3 +144,12 @@ def matches(value: Any, annotation: Any) -> bool:
       not uniform or all(matches(item, inner) for item in value)
     )
   return True
+
+
+def _enums(annotation: Any) -> list[type[enum.Enum]]:
+  """Returns the enums among the options of a union."""
+  return [
+    option
+    for option in typing.get_args(annotation)
+    if isinstance(option, type) and issubclass(option, enum.Enum)
+  ]

@@ -17,6 +17,11 @@ class Batches:
   reads its own rows, so that the whole batch does not depend on their number.
   Where an epoch ends within a batch, the next one fills it up; only the very
   end of a finite stream is left out if it does not fill a batch.
+
+  Attributes:
+    builder: Lays the examples out.
+    card: All that decides the examples, see `ExampleStream.card`.
+    examples_seen: Where the next batch stands.
   """
 
   def __init__(
@@ -42,7 +47,7 @@ class Batches:
     """
     self._rows = _rows(batch_size, shard_index, num_shards)
     self._stream = stream
-    self._card = stream.card()
+    self.card = stream.card()
     self._batch_size = batch_size
     self.builder = builder
     self.examples_seen = 0
@@ -68,7 +73,7 @@ class Batches:
     The position counts examples, so a run may continue with another batch size
     or number of processes.
     """
-    return {"examples_seen": self.examples_seen, "stream": self._card}
+    return {"examples_seen": self.examples_seen, "stream": self.card}
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Continues from a position that `state` returned.
@@ -81,7 +86,7 @@ class Batches:
         "a data position has the keys 'examples_seen' and 'stream', got "
         f"{sorted(state)}"
       )
-    differences = _differences(state["stream"], self._card)
+    differences = _differences(state["stream"], self.card)
     if differences:
       raise ValueError(
         "the saved data position belongs to other data: "
@@ -142,6 +147,21 @@ def evaluation_batches(
       indices=present,
     )
     yield EvaluationBatch(features, is_real, np.where(is_real, indices, -1))
+
+
+def padding_batch(
+  builder: features_lib.FeatureBuilder, *, batch_size: int
+) -> features_lib.Features:
+  """Returns a batch without examples, of the shape that every batch has.
+
+  Args:
+    builder: Lays examples out.
+    batch_size: B.
+
+  Raises:
+    ValueError: `batch_size` is not positive.
+  """
+  return builder.batch([], num_rows=len(_rows(batch_size, 0, 1)))
 
 
 def _rows(batch_size: int, shard_index: int, num_shards: int) -> range:

@@ -1,8 +1,8 @@
 """Tokenised examples to the arrays that a model takes.
 
 A tokenised example is a mapping with `inputs` and `targets`, one-dimensional
-token ids that end with the end of sequence where the task adds one, and
-optionally `prompt_index`, the prompt of a bank that its slots name. A batch is
+token ids that end with the end of sequence where the task adds one, and, where
+there is a bank, `prompt_index`, the prompt that its slots name. A batch is
 
 * `encoder_input_tokens` [B, L]: inputs with the slots in place;
 * `decoder_input_tokens` [B, T]: targets shifted right behind a 0;
@@ -245,8 +245,8 @@ class FeatureBuilder:
 
     Raises:
       ValueError: An example lacks a feature, is empty, holds ids outside the
-        embedding table, has targets that do not fit, or names a prompt that
-        the bank lacks.
+        embedding table, has targets that do not fit, or names no prompt that
+        the bank has.
     """
     num_rows = len(examples) if num_rows is None else num_rows
     if len(examples) > num_rows:
@@ -268,21 +268,30 @@ class FeatureBuilder:
   def _inputs(self, example: Example, name: str) -> np.ndarray:
     """Returns the encoder row of one example."""
     ids = _feature(example, "inputs", name)
+    row = self.layout.place(
+      ids,
+      max_length=self.encoder_length,
+      vocab_size=self.vocab_size,
+      prompt_index=self._prompt_index(example, name),
+      name=name,
+    )
+    self.input_cuts.count(len(ids), tokens_cut=row.tokens_cut)
+    return row.tokens
+
+  def _prompt_index(self, example: Example, name: str) -> int:
+    """Returns the prompt of one example; without a bank there is only one."""
+    if self.num_prompts > 1 and "prompt_index" not in example:
+      raise ValueError(
+        f"{name} does not say which of the bank's {self.num_prompts} prompts "
+        "it takes; give it a number as `prompt_index`"
+      )
     prompt_index = int(example.get("prompt_index", 0))
     if not 0 <= prompt_index < self.num_prompts:
       raise ValueError(
         f"{name}: prompt_index {prompt_index} is outside the bank of "
         f"{self.num_prompts} prompts"
       )
-    row = self.layout.place(
-      ids,
-      max_length=self.encoder_length,
-      vocab_size=self.vocab_size,
-      prompt_index=prompt_index,
-      name=name,
-    )
-    self.input_cuts.count(len(ids), tokens_cut=row.tokens_cut)
-    return row.tokens
+    return prompt_index
 
   def _targets(self, example: Example, name: str) -> np.ndarray:
     """Returns the target tokens of one example."""
@@ -334,6 +343,8 @@ def _feature(example: Example, key: str, name: str) -> np.ndarray:
 
 def _name(example: Example, index: int) -> str:
   text = example.get("inputs_pretokenized")
+  if isinstance(text, bytes):  # As TensorFlow gives it.
+    text = text.decode("utf-8", errors="replace")
   return f"example {index}" if text is None else f"example {index} ({text!r})"
 
 

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+from prompt_tuning.data import sources
 from prompt_tuning.data.sources import Verbalizers
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.metrics import classification, question_answering
@@ -17,6 +18,7 @@ def file_task(
   vocabulary: Vocabulary,
   verbalizers: Verbalizers | None = None,
   metrics: Sequence[str] = ("accuracy",),
+  prompt_index: str | None = None,
 ) -> str:
   """Registers a seqio Task over TSV or JSONL files.
 
@@ -30,6 +32,8 @@ def file_task(
     verbalizers: The word of each label.
     metrics: Names of metrics: accuracy; macro_f1, over the verbalizers; squad,
       which is exact match and token F1.
+    prompt_index: Name of the field that says which prompt of a bank an example
+      takes, counted from 0; None where there is no bank.
 
   Returns:
     The name, to be used as MIXTURE_OR_TASK_NAME.
@@ -40,14 +44,21 @@ def file_task(
   from prompt_tuning.data import seqio_input
 
   metric_fns = [_metric(metric, verbalizers, name) for metric in metrics]
-  description = repr((sorted(files.items()), inputs, targets, verbalizers))
+  read = functools.partial(
+    sources.examples_from,
+    inputs=inputs,
+    targets=targets,
+    verbalizers=verbalizers,
+    prompt_index=prompt_index,
+  )
+  description = repr((sorted(files.items()), read.keywords))
   # A recipe names the task wherever it is used, so it is described repeatedly.
   if _REGISTERED.get(name) == description:
     return name
   seqio_input.add_text_task(
     name,
-    seqio_input.file_source(
-      files, inputs=inputs, targets=targets, verbalizers=verbalizers
+    seqio_input.ExamplesSource(
+      {split: functools.partial(read, file) for split, file in files.items()}
     ),
     vocabulary=vocabulary,
     metric_fns=metric_fns,

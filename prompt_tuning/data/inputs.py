@@ -4,13 +4,14 @@ import dataclasses
 import enum
 import functools
 import glob
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from prompt_tuning.data import corpus as corpus_lib
 from prompt_tuning.data import objectives, sources, streams
 from prompt_tuning.data.features import Example, FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.types import enum_member
 
 _NUM_SENTINELS = 100
 
@@ -65,7 +66,10 @@ class CorpusInputs:
   mean_span_length: float = 3.0
 
   def __post_init__(self):
-    object.__setattr__(self, "objective", Objective(self.objective))
+    objective = enum_member(
+      Objective, self.objective, name="CorpusInputs.objective"
+    )
+    object.__setattr__(self, "objective", objective)
 
   @property
   def name(self) -> str:
@@ -112,6 +116,25 @@ class CorpusInputs:
       seed=seed,
     )
 
+  def check(self, vocabulary: Vocabulary, lengths: FeatureLengths) -> None:
+    """Checks what shows before a file is read.
+
+    Raises:
+      ValueError: A pattern matches no file, or the targets length is too short.
+    """
+    del vocabulary
+    self._expanded()
+    if self.objective is Objective.SPAN_CORRUPTION:
+      self._corrupted_length(lengths)
+
+  def _corrupted_length(self, lengths: FeatureLengths) -> int:
+    return objectives.lengths_for_span_corruption(
+      lengths.inputs,
+      targets_length=lengths.targets,
+      noise_density=self.noise_density,
+      mean_span_length=self.mean_span_length,
+    ).raw
+
   def _expanded(self) -> list[str]:
     files = []
     for pattern in self.files:
@@ -120,19 +143,6 @@ class CorpusInputs:
         raise ValueError(f"CorpusInputs.files: nothing matches {pattern!r}.")
       files += found
     return files
-
-  def _corrupted_length(self, lengths: FeatureLengths) -> int:
-    fitting = objectives.lengths_for_span_corruption(
-      lengths.inputs,
-      noise_density=self.noise_density,
-      mean_span_length=self.mean_span_length,
-    )
-    if fitting.targets > lengths.targets:
-      raise ValueError(
-        f"TASK_FEATURE_LENGTHS: span corruption of inputs of {lengths.inputs} "
-        f"tokens needs targets of {fitting.targets}, got {lengths.targets}."
-      )
-    return fitting.raw
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,6 +154,7 @@ class TaskInputs:
     module: MIXTURE_OR_TASK_MODULE, imported first, as it registers tasks.
     split: Such as "train".
     use_cached: USE_CACHED_TASKS: read what seqio cached.
+    cache_dirs: SEQIO_CACHE_DIRS: where to look for that.
     labels: The verbalizers; a target that is none of them is an error. None
       takes any target.
   """
@@ -152,6 +163,7 @@ class TaskInputs:
   module: str | None = None
   split: str = "train"
   use_cached: bool = False
+  cache_dirs: Sequence[str] = ()
   labels: Sequence[str] | None = None
 
   @property
@@ -194,6 +206,24 @@ class TaskInputs:
       self.task, self.split, use_cached=self.use_cached
     )
 
+  def check(self, vocabulary: Vocabulary, lengths: FeatureLengths) -> None:
+    """Checks what shows before the split is read.
+
+    Raises:
+      ValueError: As `stream`; or a label has more tokens than targets may have.
+    """
+    seqio_input = self._seqio_input(vocabulary)
+    seqio_input.check_split(
+      seqio_input.find(self.task), self.split, use_cached=self.use_cached
+    )
+    for ids, label in (self._allowed_targets(vocabulary) or {}).items():
+      if len(ids) > lengths.targets:
+        raise ValueError(
+          f"The class label {label!r} has {len(ids)} tokens, its end of "
+          f"sequence included, and TASK_FEATURE_LENGTHS allows targets of "
+          f"{lengths.targets}; raise the targets length."
+        )
+
   def _allowed_targets(
     self, vocabulary: Vocabulary
   ) -> dict[tuple[int, ...], str] | None:
@@ -209,9 +239,10 @@ class TaskInputs:
     # Importing it takes seconds, which runs without a task do not owe.
     from prompt_tuning.data import seqio_input
 
-    seqio_input.check_vocabulary(
-      seqio_input.find(self.task, module=self.module), vocabulary
+    provider = seqio_input.find(
+      self.task, module=self.module, cache_dirs=self.cache_dirs
     )
+    seqio_input.check_vocabulary(provider, vocabulary)
     return seqio_input
 
 
@@ -223,16 +254,28 @@ class FileInputs:
     file: See `sources.read_records`.
     inputs: Text of the input with fields in braces.
     targets: Text of the target likewise, to score it; None if there is none.
+    prompt_index: Name of the field with the number of the prompt that a line
+      takes from a bank; None where there is no bank.
   """
 
   file: str
   inputs: str = "{inputs}"
   targets: str | None = None
+  prompt_index: str | None = None
 
   @property
   def name(self) -> str:
     """The file."""
     return self.file
+
+  def check(self, vocabulary: Vocabulary, lengths: FeatureLengths) -> None:
+    """Looks at the first line.
+
+    Raises:
+      ValueError: The file cannot be read, or its first line is malformed.
+    """
+    del vocabulary, lengths
+    next(self._texts())
 
   def examples(self, vocabulary: Vocabulary) -> list[Example]:
     """Returns the texts in order, tokenised.
@@ -240,8 +283,13 @@ class FileInputs:
     Raises:
       ValueError: A line is malformed or lacks a field.
     """
+    return list(sources.tokenize_examples(self._texts(), vocabulary))
+
+  def _texts(self) -> Iterator[dict[str, Any]]:
     # Without a target the end of sequence stands for it; nobody reads it.
-    texts = sources.examples_from(
-      self.file, inputs=self.inputs, targets=self.targets or ""
+    return sources.examples_from(
+      self.file,
+      inputs=self.inputs,
+      targets=self.targets or "",
+      prompt_index=self.prompt_index,
     )
-    return list(sources.tokenize_examples(texts, vocabulary))

@@ -138,6 +138,7 @@ def random_spans_noise_mask(
 def lengths_for_span_corruption(
   inputs_length: int,
   *,
+  targets_length: int | None = None,
   noise_density: float = 0.15,
   mean_span_length: float = 3.0,
 ) -> CorruptedLengths:
@@ -145,11 +146,13 @@ def lengths_for_span_corruption(
 
   Args:
     inputs_length: Tokens of the corrupted input, end of sequence included.
+    targets_length: Tokens that there is room for in the target, end of sequence
+      included; None for as many as it takes.
     noise_density: Fraction of the tokens to hide.
     mean_span_length: Average length of a noise span, in tokens.
 
   Raises:
-    ValueError: No text of two tokens or more fits.
+    ValueError: No text of two tokens or more fits, or its target does not.
   """
   _check_noise(noise_density, mean_span_length)
 
@@ -167,7 +170,13 @@ def lengths_for_span_corruption(
       f"span corruption needs an inputs length of at least {_MIN_TOKENS + 1} "
       f"tokens, got {inputs_length}"
     )
-  return corrupted(raw)
+  fitting = corrupted(raw)
+  if targets_length is not None and fitting.targets > targets_length:
+    raise ValueError(
+      f"TASK_FEATURE_LENGTHS: span corruption of inputs of {inputs_length} "
+      f"tokens needs targets of {fitting.targets}, got {targets_length}."
+    )
+  return fitting
 
 
 def _counts(

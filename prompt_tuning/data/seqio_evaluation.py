@@ -6,7 +6,9 @@ NumPy to NumPy.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,8 @@ Score = Callable[[features_lib.Features], np.ndarray]
 
 _PREDICTION = seqio.metrics.ModelOutputType.PREDICTION
 _SCORE = seqio.metrics.ModelOutputType.SCORE
+# What of an example is laid out.
+_READ = ("inputs", "targets", "prompt_index")
 
 
 class PromptFeatureConverter:
@@ -54,7 +58,7 @@ class PromptFeatureConverter:
     """Returns one row of model features for each example.
 
     Args:
-      ds: Examples with `inputs` and `targets`, optionally `prompt_index`.
+      ds: Examples with `inputs` and `targets`, for a bank `prompt_index`.
       task_feature_lengths: Not used; the builder has its own.
     """
     del task_feature_lengths
@@ -65,13 +69,10 @@ class PromptFeatureConverter:
     types = (tf.int32, tf.int32, tf.int32, tf.float32)
 
     def convert(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+      names = [name for name in _READ if name in example]
       rows = tf.numpy_function(
-        self._row,
-        [
-          example["inputs"],
-          example["targets"],
-          example.get("prompt_index", tf.constant(0)),
-        ],
+        functools.partial(self._row, names),
+        [example[name] for name in names],
         types,
       )
       for row, length in zip(rows, lengths, strict=True):
@@ -80,12 +81,9 @@ class PromptFeatureConverter:
 
     return ds.map(convert)
 
-  def _row(
-    self, inputs: np.ndarray, targets: np.ndarray, prompt_index: np.ndarray
-  ) -> list[np.ndarray]:
-    batch = self._builder.batch(
-      [{"inputs": inputs, "targets": targets, "prompt_index": prompt_index}]
-    )
+  def _row(self, names: Sequence[str], *values: np.ndarray) -> list[np.ndarray]:
+    example = dict(zip(names, values, strict=True))
+    batch = self._builder.batch([example])
     return [batch[name][0] for name in features_lib.FEATURES]
 
 
@@ -131,7 +129,8 @@ class TaskEvaluator:
         filled up with padding.
       split: Such as "validation".
       output_dir: Where to append `<task>-metrics.jsonl` and to write the
-        predictions `<task>-<step>.jsonl`; None for nowhere.
+        predictions `<task>-<step>.jsonl`; None for nowhere. A step that was
+        there before is replaced in both.
       num_examples: Evaluate only so many of the first examples of each Task.
       use_cached: USE_CACHED_TASKS: read what seqio cached.
       module: MIXTURE_OR_TASK_MODULE, imported first.
@@ -141,7 +140,7 @@ class TaskEvaluator:
         split; or an example does not fit.
     """
     provider = seqio_input.find(name, module=module)
-    _check_tasks(provider, split, use_cached=use_cached)
+    check_tasks(provider, split, use_cached=use_cached)
     if output_dir is not None:
       paths.make_writable_dir(output_dir)
     self._batch_size = batch_size
@@ -155,7 +154,7 @@ class TaskEvaluator:
       # None keeps seqio from trimming.
       sequence_length=None,
       num_examples=num_examples,
-      logger_cls=(loggers.JSONLogger,) if output_dir else (),
+      logger_cls=(_OncePerStep,) if output_dir else (),
       log_dir=output_dir,
       # An error in a metric should end the run, not a thread.
       async_compute_metrics=False,
@@ -213,30 +212,41 @@ class TaskEvaluator:
     }
 
 
-def evaluate(
-  name: str,
-  *,
-  predict: Predict | None = None,
-  score: Score | None = None,
-  step: int | None = None,
-  **options: Any,
-) -> dict[str, TaskEvaluation]:
-  """Evaluates once; see `TaskEvaluator` for the options and its errors."""
-  evaluator = TaskEvaluator(name, **options)
-  return evaluator.evaluate(predict=predict, score=score, step=step)
+class _OncePerStep(loggers.JSONLogger):
+  """seqio's JSONL files, in which a step that comes again replaces itself.
+
+  It comes again where a run was killed between an evaluation and the next
+  checkpoint.
+  """
+
+  def __call__(
+    self, task_name: str, step: int | None, *args: Any, **kwargs: Any
+  ) -> None:
+    file = paths.as_path(self.output_dir) / f"{task_name}-metrics.jsonl"
+    if step is not None and paths.exists(file):
+      lines = paths.read_text(file).splitlines()
+      kept = [line for line in lines if json.loads(line)["step"] != step]
+      if len(kept) < len(lines):
+        paths.write_text(file, "".join(f"{line}\n" for line in kept))
+    super().__call__(task_name, step, *args, **kwargs)
 
 
-def _check_tasks(
+def check_tasks(
   provider: seqio_input.TaskOrMixture, split: str, *, use_cached: bool
 ) -> None:
-  """Checks what seqio.Evaluator would only skip, with a line in the log."""
+  """Checks what seqio.Evaluator would only skip, with a line in the log.
+
+  Raises:
+    ValueError: No task has metrics and the split; or one that has cannot be
+      read, see `seqio_input.check_readable`.
+  """
   tasks = seqio.get_subtasks(provider)
-  evaluated = [t for t in tasks if t.metric_objs and split in t.splits]
+  splits = {task.name: list(seqio_input.splits(task)) for task in tasks}
+  evaluated = [t for t in tasks if t.metric_objs and split in splits[t.name]]
   if not evaluated:
-    known = {task.name: list(task.splits) for task in tasks}
     raise ValueError(
       f"nothing to evaluate: no task of {provider.name!r} has metrics and a "
-      f"split {split!r}; tasks and splits are {known}"
+      f"split {split!r}; tasks and splits are {splits}"
     )
   for task in evaluated:
     seqio_input.check_readable(task, split, use_cached=use_cached)

@@ -7,7 +7,8 @@ and ends of sequence, and says what it cut.
 
 A Task over TensorFlow Datasets is `add_text_task` with
 `seqio.TfdsDataSource(tfds_name="glue/sst2:2.0.0")` and preprocessors that make
-`inputs` and `targets` of its fields.
+`inputs` and `targets` of its fields. Unless it lies in the folder that
+--tfds_data_dir names, the first run downloads it there.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -46,7 +48,8 @@ class ExamplesSource(seqio.DataSource):
 
     Args:
       readers: For each split a function that gives its examples: mappings with
-        the same fields, each a string or a number.
+        the same fields, each a string or a number. If it is a generator, its
+        first example can be looked at without the others.
     """
     self._readers = dict(readers)
     self._examples = functools.cache(self._read)
@@ -80,6 +83,16 @@ class ExamplesSource(seqio.DataSource):
     columns: Any = {name: [e[name] for e in examples] for name in examples[0]}
     dataset = tf.data.Dataset.from_tensor_slices(columns)
     return dataset.shuffle(len(examples), seed=seed) if shuffle else dataset
+
+  def check(self, split: str) -> None:
+    """Looks at the first example of a split, if it comes without the others.
+
+    Raises:
+      ValueError: It is malformed, or its file cannot be read or is empty.
+    """
+    reader = self._readers[split]
+    if inspect.isgeneratorfunction(reader):
+      next(reader(), None)
 
   def _read(self, split: str) -> list[Mapping[str, Any]]:
     if split not in self._readers:
@@ -181,12 +194,16 @@ def add_text_task(
   )
 
 
-def find(name: str, *, module: str | None = None) -> TaskOrMixture:
+def find(
+  name: str, *, module: str | None = None, cache_dirs: Sequence[str] = ()
+) -> TaskOrMixture:
   """Returns a registered Task or Mixture.
 
   Args:
     name: MIXTURE_OR_TASK_NAME.
     module: MIXTURE_OR_TASK_MODULE, imported first, as it registers tasks.
+    cache_dirs: SEQIO_CACHE_DIRS, folders in which seqio is to look for cached
+      tasks from now on, besides those that it knows.
 
   Raises:
     ValueError: The module cannot be imported, or nothing has this name; near
@@ -211,6 +228,7 @@ def find(name: str, *, module: str | None = None) -> TaskOrMixture:
       f"there is no task or mixture {name!r} among {len(names)}; near names: "
       f"{', '.join(near) or 'none'}; {imported}"
     )
+  seqio.add_global_cache_dirs([os.path.expanduser(d) for d in cache_dirs])
   return seqio.get_mixture_or_task(name)
 
 
@@ -304,10 +322,8 @@ def training_stream(
   if isinstance(provider, seqio.Task):
     examples = read(provider)
     return streams.ExamplesInMemory(examples, seed=seed)
-  tasks = [task for task in provider.tasks if split in task.splits]
-  left_out = [task.name for task in provider.tasks if split not in task.splits]
-  if not tasks:
-    raise ValueError(f"no task of the mixture {name!r} has a split {split!r}")
+  tasks = _with_split(provider, split)
+  left_out = [task.name for task in provider.tasks if task not in tasks]
   if left_out:
     logging.info("Mixture %s: %s have no %r split.", name, left_out, split)
   return streams.MixtureStream(
@@ -318,6 +334,16 @@ def training_stream(
     rates={task.name: provider.get_rate(task) for task in tasks},
     seed=seed,
   )
+
+
+def _with_split(mixture: seqio.Mixture, split: str) -> list[seqio.Task]:
+  """Returns the tasks of a mixture that have the split."""
+  tasks = [task for task in mixture.tasks if split in splits(task)]
+  if not tasks:
+    raise ValueError(
+      f"no task of the mixture {mixture.name!r} has a split {split!r}"
+    )
+  return tasks
 
 
 def _check_targets(
@@ -352,29 +378,58 @@ def _read(
   return [_as_numpy(example) for example in dataset.as_numpy_iterator()]
 
 
+def splits(task: seqio.Task) -> Sequence[str]:
+  """Returns the names of a Task's splits.
+
+  Raises:
+    ValueError: They are not known before the dataset is prepared.
+  """
+  source: Any = task.source
+  # seqio would only say that there are none.
+  if isinstance(source, seqio.TfdsDataSource) and not source.splits:
+    loader = source.tfds_dataset
+    raise ValueError(
+      f"task {task.name!r}: the splits of the TFDS dataset {loader.name!r} are "
+      f"not known, as it is not prepared in {loader.builder.data_dir!r}. Name "
+      "the folder that it was prepared in by --tfds_data_dir, prepare it with "
+      "`tfds build`, or give its TfdsDataSource the names of the splits: then "
+      "the first run prepares it"
+    )
+  return task.splits
+
+
+def check_split(
+  provider: TaskOrMixture, split: str, *, use_cached: bool
+) -> None:
+  """Checks that a split can be read, before all of it is.
+
+  Raises:
+    ValueError: As `check_readable`; or no task of the mixture has the split.
+  """
+  is_task = isinstance(provider, seqio.Task)
+  for task in [provider] if is_task else _with_split(provider, split):
+    check_readable(task, split, use_cached=use_cached)
+
+
 def check_readable(task: seqio.Task, split: str, *, use_cached: bool) -> None:
   """Checks that a split of a Task can be read as asked, without trimming.
 
+  Nothing is downloaded, and of a file no more than the first example is read.
+
   Raises:
-    ValueError: The split or cache does not exist, or a preprocessor wants the
-      feature lengths.
+    ValueError: The split or cache does not exist, its file cannot be read, or a
+      preprocessor wants the feature lengths.
   """
-  if split not in task.splits:
+  known = splits(task)
+  if split not in known:
     raise ValueError(
       f"task {task.name!r} has no split {split!r}; its splits are "
-      f"{sorted(task.splits)}"
+      f"{sorted(known)}"
     )
-  if use_cached and not task.supports_caching:
-    raise ValueError(
-      f"USE_CACHED_TASKS is set and task {task.name!r} cannot be cached: it "
-      "has no CacheDatasetPlaceholder; set USE_CACHED_TASKS = False"
-    )
-  if use_cached and not task.cache_dir:
-    raise ValueError(
-      f"USE_CACHED_TASKS is set and task {task.name!r} is in none of the cache "
-      f"folders {list(seqio.utils.get_global_cache_dirs())}; cache it with "
-      "seqio_cache_tasks, name its folder, or set USE_CACHED_TASKS = False"
-    )
+  if use_cached:
+    _check_cached(task, split)
+  elif isinstance(task.source, ExamplesSource):
+    task.source.check(split)
   for preprocessor in task.preprocessors:
     if isinstance(preprocessor, seqio.CacheDatasetPlaceholder):
       continue
@@ -386,6 +441,42 @@ def check_readable(task: seqio.Task, split: str, *, use_cached: bool) -> None:
         f"{task.name!r} wants the feature lengths, which apply after the "
         "task here; pre-training objectives are in data/objectives.py"
       )
+
+
+def _check_cached(task: seqio.Task, split: str) -> None:
+  """Checks that seqio has cached a split."""
+  remedy = "or set USE_CACHED_TASKS = False"
+  if not task.supports_caching:
+    raise ValueError(
+      f"USE_CACHED_TASKS is set and task {task.name!r} cannot be cached: it "
+      f"has no CacheDatasetPlaceholder; give it one, {remedy}"
+    )
+  if not task.cache_dir:
+    folders = seqio.utils.get_global_cache_dirs()
+    raise ValueError(
+      f"USE_CACHED_TASKS is set and task {task.name!r} is in none of the cache "
+      f"folders {list(folders)}{_why_not_cached(task, folders)}; cache it with "
+      f"seqio_cache_tasks, name its folder in SEQIO_CACHE_DIRS, {remedy}"
+    )
+  if not tf.io.gfile.exists(
+    seqio.utils.get_cached_info_path(task.cache_dir, split)
+  ):
+    raise ValueError(
+      f"USE_CACHED_TASKS is set and {task.cache_dir} holds no split {split!r} "
+      f"of task {task.name!r}; cache it with seqio_cache_tasks, {remedy}"
+    )
+
+
+def _why_not_cached(task: seqio.Task, folders: Sequence[str]) -> str:
+  """Returns what is wrong with the folders, as far as it shows."""
+  reasons = []
+  for folder in folders:
+    cache = os.path.join(folder, seqio.utils.get_task_dir_from_name(task.name))
+    if not tf.io.gfile.isdir(folder):
+      reasons.append(f"{folder} does not exist")
+    elif tf.io.gfile.isdir(cache):
+      reasons.append(f"{cache} is incomplete, as it lacks the file COMPLETED")
+  return f" ({'; '.join(reasons)})" if reasons else ""
 
 
 def _as_numpy(example: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,8 +101,9 @@ def examples_from(
   inputs: str,
   targets: str,
   verbalizers: Verbalizers | None = None,
+  prompt_index: str | None = None,
   field_names: Sequence[str] | None = None,
-) -> Iterator[dict[str, str]]:
+) -> Iterator[dict[str, Any]]:
   """Reads text examples.
 
   Args:
@@ -112,14 +113,16 @@ def examples_from(
     targets: Text of the target likewise; with `verbalizers`, the name of the
       field that holds the label.
     verbalizers: The word of each label.
+    prompt_index: Name of the field that says which prompt of a bank the example
+      takes, counted from 0; None for examples that name none.
     field_names: Names of the columns of a TSV file without a header.
 
   Yields:
-    `inputs` and `targets`, strings.
+    `inputs` and `targets`, strings, and `prompt_index`, a number, if asked for.
 
   Raises:
     ValueError: As `read_records`; or a record lacks a field; or its label has
-      no verbalizer.
+      no verbalizer; or its number of a prompt is none.
   """
   _check_template(inputs)
   if verbalizers is None and targets:
@@ -131,7 +134,13 @@ def examples_from(
       target = verbalize(
         record[targets], verbalizers=verbalizers, where=record.where
       )
-    yield {"inputs": _format(inputs, record), "targets": target}
+    example: dict[str, Any] = {
+      "inputs": _format(inputs, record),
+      "targets": target,
+    }
+    if prompt_index is not None:
+      example["prompt_index"] = _whole_number(record, prompt_index)
+    yield example
 
 
 def verbalize(
@@ -274,6 +283,17 @@ def _format(template: str, record: Record) -> str:
         )
       text.append(str(value))
   return "".join(text)
+
+
+def _whole_number(record: Record, field: str) -> int:
+  """Returns a field that counts from 0; TSV gives it as text."""
+  text = str(record[field])
+  if not (text.isascii() and text.isdecimal()):
+    raise ValueError(
+      f"{record.where}: field {field!r} must be the number of a prompt, 0, 1, "
+      f"2, ..., got {record[field]!r}"
+    )
+  return int(text)
 
 
 def _label_text(label: Any) -> str:

@@ -6,6 +6,8 @@ on however many processes, and nothing but n need be saved.
 
 import enum
 import functools
+import inspect
+import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -103,8 +105,9 @@ class ExamplesInMemory:
     digest = 0
     for example in self.examples:
       for key in ("inputs", "targets"):
-        ids = np.asarray(example[key], np.int32)
-        digest = zlib.crc32(ids.tobytes(), digest)
+        digest = _crc32(example[key], digest)
+      if "prompt_index" in example:
+        digest = _crc32(example["prompt_index"], digest)
     return {
       "kind": "examples",
       "count": len(self.examples),
@@ -198,10 +201,14 @@ class CorpusStream:
     return self._objective(self._chunk(epoch, chunk), rng)
 
   def card(self) -> dict[str, Any]:
-    """Returns the corpus, seed and kind of chunks."""
+    """Returns the corpus, seed, kind of chunks, and the objective's settings.
+
+    These are its arguments that have a value, its defaults among them.
+    """
     return {
       "kind": "corpus",
       "corpus": self._corpus.fingerprint,
+      "objective": _describe(self._objective),
       "chunk_length": self._chunk_length,
       "documents": self._documents.value,
       "seed": self._seed,
@@ -321,3 +328,19 @@ class MixtureStream:
       chosen = which == index
       ranks[chosen] = np.arange(chosen.sum())
     return which, ranks
+
+
+def _crc32(numbers: Any, start: int) -> int:
+  return zlib.crc32(np.asarray(numbers, np.int32).tobytes(), start)
+
+
+def _describe(objective: Objective) -> dict[str, Any]:
+  """Returns the name of an objective and all that it is bound to, JSON-able."""
+  bare = getattr(objective, "func", objective)  # Of a partial.
+  settings = {
+    name: parameter.default
+    for name, parameter in inspect.signature(objective).parameters.items()
+    if parameter.default is not parameter.empty
+  }
+  # As a checkpoint gives it back: lists for tuples.
+  return json.loads(json.dumps({"name": bare.__name__, **settings}))

@@ -25,6 +25,7 @@ from prompt_tuning.types import (
   Float,
   Int,
   Params,
+  enum_member,
 )
 
 
@@ -182,7 +183,8 @@ class RankClassifier:
         memory; all by default.
 
     Raises:
-      ValueError: If a verbalizer has a token that the model cannot write.
+      ValueError: If a verbalizer has a token that the model cannot write, or
+        the normalization is unknown.
     """
     vocab_size = model.config.vocab_size
     for text, ids in zip(verbalizers.texts, verbalizers.tokens, strict=True):
@@ -193,7 +195,9 @@ class RankClassifier:
         )
     self.verbalizers = verbalizers
     self._model = model
-    self._normalization = LengthNormalization(length_normalization)
+    self._normalization = enum_member(
+      LengthNormalization, length_normalization, name="length_normalization"
+    )
     self._candidates_per_pass = candidates_per_pass
     self._rank = jax.jit(self._rank_tokens)
 

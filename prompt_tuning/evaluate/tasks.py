@@ -31,7 +31,8 @@ class TaskEvaluation:
     module: MIXTURE_OR_TASK_MODULE, imported first.
     split: Such as "validation".
     num_examples: Only so many of the first examples of each task.
-    use_cached: USE_CACHED_TASKS.
+    use_cached: USE_CACHED_TASKS: read what seqio cached.
+    cache_dirs: SEQIO_CACHE_DIRS: where to look for that.
     seed: For predictors that draw.
     labels: The verbalizers: a target that is none of them is an error, and how
       often each is predicted is logged. None for free text.
@@ -44,8 +45,30 @@ class TaskEvaluation:
   split: str = "validation"
   num_examples: int | None = None
   use_cached: bool = False
+  cache_dirs: Sequence[str] = ()
   seed: int = 42
   labels: Sequence[str] | None = None
+
+  def check(
+    self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
+  ) -> None:
+    """Checks what shows before the examples are read.
+
+    Args:
+      model: The network, with or without its prompt.
+      vocabulary: The model's.
+      lengths: Tokens of inputs and targets.
+
+    Raises:
+      ValueError: There is no such task, it has no metrics, split, cache or
+        file, or its vocabulary or the predictor does not fit the model.
+    """
+    from prompt_tuning.data import seqio_evaluation
+
+    seqio_evaluation.check_tasks(
+      self._find(vocabulary), self.split, use_cached=self.use_cached
+    )
+    self.predictor.build(model, vocabulary=vocabulary, lengths=lengths)
 
   def prepare(
     self,
@@ -63,11 +86,9 @@ class TaskEvaluation:
     SuperGLUE's score is. Predictions and metrics are written to
     `inference_eval` in the output folder.
     """
-    from prompt_tuning.data import seqio_evaluation, seqio_input
+    from prompt_tuning.data import seqio_evaluation
 
-    seqio_input.check_vocabulary(
-      seqio_input.find(self.task, module=self.module), vocabulary
-    )
+    self._find(vocabulary)
     predict = self.predictor.build(
       model, vocabulary=vocabulary, lengths=lengths
     )
@@ -102,6 +123,16 @@ class TaskEvaluation:
       return summarize({task: r.metrics for task, r in results.items()})
 
     return measure
+
+  def _find(self, vocabulary: Vocabulary):
+    """Returns the task, once it is known to have the model's vocabulary."""
+    from prompt_tuning.data import seqio_input
+
+    provider = seqio_input.find(
+      self.task, module=self.module, cache_dirs=self.cache_dirs
+    )
+    seqio_input.check_vocabulary(provider, vocabulary)
+    return provider
 
 
 class _Answers:

@@ -93,6 +93,9 @@ def save_prompt(
 ) -> PromptCard:
   """Writes a prompt and its card, each atomically.
 
+  The card holds a digest of the array, so that `load_prompt` tells where a
+  crash between the two has left a new array with an old card.
+
   Args:
     path: Where to, ending in `.npy`; the card ends in `.json`.
     array: [P, D], or [N, P, D] for a bank; stored as float32.
@@ -192,6 +195,26 @@ def check_backbone(
     )
 
 
+def check_layout(saved: SavedPrompt, layout: str, *, source: str) -> None:
+  """Checks that a prompt was tuned where it is to stand, if its card says so.
+
+  Args:
+    saved: The prompt.
+    layout: Where its tokens are to stand, as on a card.
+    source: What to call the prompt in an error.
+
+  Raises:
+    ValueError: If its card names another layout.
+  """
+  if saved.card and saved.card.layout != layout:
+    raise ValueError(
+      f"{source} was tuned with the layout {saved.card.layout!r}, but here its "
+      f"tokens stand at {layout!r}, where they have learnt nothing. Set "
+      "PromptSpec.position (or PromptSpec.template) to the prompt's, or, to "
+      "start from it nevertheless, from_file.allow_other_layout=True."
+    )
+
+
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
   """Returns path and array of every weight but a prompt's, sorted."""
   leaves = []
@@ -253,14 +276,42 @@ def _read_card(path: paths.PathLike, data: bytes) -> PromptCard | None:
     raise ValueError(
       f"{card_path} is not the card of a prompt: {error}."
     ) from error
-  if digest != hashlib.sha256(data).hexdigest():
+  actual = hashlib.sha256(data).hexdigest()
+  if digest != actual:
     raise ValueError(
       f"{card_path} describes another array than {os.fspath(path)} holds: one "
-      "of the two was replaced, or a save was interrupted between them. Save "
-      "the prompt again, copy both files together, or delete the card and say "
-      "allow_missing_card=True."
+      "of the two was replaced, or a save was interrupted between them. "
+      f"{_remedy(card_path, actual)}"
     )
   return card
+
+
+def _remedy(card_path: pathlib.Path, digest: str) -> str:
+  """Says what to do about an array that has the card of another.
+
+  A run writes every prompt under its step first and only then as the best one,
+  so that what an interrupted save leaves as `best` is whole beside it.
+  """
+  for name in paths.list_dir(card_path.parent):
+    sibling = card_path.parent / name
+    if sibling.suffix == ".json" and _digest_of(sibling) == digest:
+      whole = sibling.with_suffix(_SUFFIX)
+      if whole.exists():
+        return (
+          f"{whole.name} beside it is the same prompt, with its own card: use "
+          "that, or resume the run, which saves both anew."
+        )
+  return (
+    "Save the prompt again, copy both files together, or delete the card and "
+    "say allow_missing_card=True."
+  )
+
+
+def _digest_of(card_path: pathlib.Path) -> str | None:
+  try:
+    return json.loads(paths.read_text(card_path))["sha256"]
+  except (ValueError, TypeError, KeyError):
+    return None  # Another file, or no card at all.
 
 
 def _check_shape(array: np.ndarray, card: PromptCard, *, source: str) -> None:

@@ -2,7 +2,9 @@
 
 Each function returns an initialiser `(rng, shape, dtype) -> [P, D]` and works
 under `jit` and shape evaluation. Tables of embeddings are rows of the frozen
-backbone, [V, D], such as `params["token_embedder"]["embedding"]`.
+backbone, [V, D], such as `params["token_embedder"]["embedding"]`. The prompts
+of a bank are initialised one by one, each with a key of its own; only `Values`
+may start all of them at once.
 """
 
 import os
@@ -23,6 +25,45 @@ POPULATION_SIZE = 5000
 
 Encode = Callable[[str], Sequence[int]]
 """Text to token ids, without an end of sequence."""
+
+
+class Values:
+  """An initialiser that gives what it holds, whatever the key.
+
+  Attributes:
+    array: A prompt [P, D], or a bank of prompts [N, P, D].
+    source: Where it comes from, to name in an error.
+  """
+
+  def __init__(self, array: Any, source: str):
+    """Holds the values."""
+    self.array = np.asarray(array)
+    self.source = source
+
+  @property
+  def is_bank(self) -> bool:
+    """Whether it gives all prompts of a bank, instead of one."""
+    return self.array.ndim == 3
+
+  def __call__(
+    self, rng: Any, shape: tuple[int, ...], dtype: Any = jnp.float32
+  ) -> Array:
+    """Returns the values.
+
+    Raises:
+      ValueError: If they have another shape.
+    """
+    del rng  # Nothing is drawn.
+    if tuple(self.array.shape) != tuple(shape):
+      *bank, length, width = self.array.shape
+      number = bank[0] if bank else 1
+      raise ValueError(
+        f"The prompt from {self.source} has shape {list(self.array.shape)}, "
+        f"but the configured one has {list(shape)}; set the number of prompts "
+        f"to {number}, the prompt length to {length} and use a backbone of "
+        f"width {width}."
+      )
+    return jnp.asarray(self.array, dtype)
 
 
 def uniform(low: float = -0.5, high: float = 0.5) -> Initializer:
@@ -157,56 +198,59 @@ def embedded_text(
   return _rows_then_rest(rows, rest, "embedded_text", pieces)
 
 
-def from_array(array: Float[Any, "P D"]) -> Initializer:
+def from_array(
+  array: Float[Any, "P D"] | Float[Any, "N P D"],
+) -> Initializer:
   """Starts from given values.
 
   Args:
-    array: The prompt, of exactly the shape wanted.
+    array: The prompt, of exactly the shape wanted, or the whole bank. Given one
+      prompt, all of a bank start from it.
 
   Raises:
     ValueError: When called, if the shapes differ.
   """
   array = np.asarray(array)
-  return _from_values(array, f"an array of shape {list(array.shape)}")
+  return Values(array, f"an array of shape {list(array.shape)}")
 
 
 def from_file(
   path: paths.PathLike,
   *,
   backbone_fingerprint: str | None = None,
+  layout: str | None = None,
   allow_missing_card: bool = False,
+  allow_other_layout: bool = False,
 ) -> Initializer:
   """Starts from a saved prompt, as transfer between tasks does.
+
+  A bank starts from the file of a bank, prompt by prompt, or all of its prompts
+  from the file of one.
 
   Args:
     path: The prompt's `.npy` file.
     backbone_fingerprint: See `artifact.load_prompt`.
-    allow_missing_card: See `artifact.load_prompt`.
+    layout: Where the slots will stand, as `PromptCard.layout` has it; None if
+      unknown. `PromptSpec` says it.
+    allow_missing_card: See `artifact.load_prompt`. Without a card nothing tells
+      the layout either.
+    allow_other_layout: Whether to start from a prompt that was tuned in another
+      place, such as between the words of another template.
 
   Raises:
-    ValueError: If it cannot be read or belongs to another backbone; when
-      called, if the shapes differ.
+    ValueError: If it cannot be read, belongs to another backbone, or was tuned
+      in another layout; when called, if the shapes differ.
   """
   saved = artifact.load_prompt(
     path,
     backbone_fingerprint=backbone_fingerprint,
     allow_missing_card=allow_missing_card,
   )
-  return _from_values(saved.array, os.fspath(path))
-
-
-def _from_values(array: np.ndarray, source: str) -> Initializer:
-  def initialize(rng, shape, dtype=jnp.float32) -> Array:
-    del rng  # Nothing is drawn.
-    if tuple(array.shape) != tuple(shape):
-      raise ValueError(
-        f"The prompt from {source} has shape {list(array.shape)}, but the "
-        f"configured one has {list(shape)}; set the prompt length to "
-        f"{array.shape[-2]} and use a backbone of width {array.shape[-1]}."
-      )
-    return jnp.asarray(array, dtype)
-
-  return initialize
+  source = os.fspath(path)
+  if layout is not None and not allow_other_layout:
+    artifact.check_layout(saved, layout, source=source)
+  is_one = saved.array.ndim == 3 and len(saved.array) == 1
+  return Values(saved.array[0] if is_one else saved.array, source)
 
 
 def _rows_then_rest(

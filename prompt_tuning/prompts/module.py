@@ -12,6 +12,7 @@ import jax
 from flax import linen as nn
 from jax import numpy as jnp
 
+from prompt_tuning.prompts.initializers import Values
 from prompt_tuning.types import Array, Float, Initializer, Int
 
 
@@ -72,7 +73,8 @@ class PromptBank(nn.Module):
     length: P, in tokens, the same for all.
     features: D, the model width.
     initializer: Gives the initial value of one [P, D] prompt; called once a
-      prompt, with a different key each time.
+      prompt, with a different key each time. `initializers.Values` of a whole
+      bank is called once.
   """
 
   num_prompts: int
@@ -86,6 +88,8 @@ class PromptBank(nn.Module):
     return self.num_prompts * self.length
 
   def _init_all(self, rng, shape, dtype):
+    if isinstance(self.initializer, Values) and self.initializer.is_bank:
+      return self.initializer(rng, shape, dtype)
     keys = jax.random.split(rng, shape[0])
     return jnp.stack([self.initializer(key, shape[1:], dtype) for key in keys])
 

@@ -12,7 +12,7 @@ from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts import layout as layout_lib
 from prompt_tuning.prompts.layout import Layout
 from prompt_tuning.prompts.module import Prompt, PromptBank
-from prompt_tuning.types import Array, Float, Initializer
+from prompt_tuning.types import Array, Float, Initializer, enum_member
 
 
 class Position(enum.Enum):
@@ -39,7 +39,8 @@ class PromptSpec:
   Attributes:
     length: P, in tokens.
     initializer: A function of `prompt_tuning.prompts.initializers` with its own
-      arguments bound; what it asks of the backbone is given by name.
+      arguments bound; what it asks of the backbone and of this description is
+      given by name.
     position: Where the slots stand.
     template: Slots between words instead, such as
       "{soft:10} {inputs} It was {soft:2} ."; its slots must number `length`.
@@ -56,13 +57,8 @@ class PromptSpec:
   num_prompts: int = 1
 
   def __post_init__(self):
-    try:
-      object.__setattr__(self, "position", Position(self.position))
-    except ValueError:
-      names = ", ".join(repr(place.value) for place in Position)
-      raise ValueError(
-        f"PromptSpec.position must be one of {names}, got {self.position!r}."
-      ) from None
+    position = enum_member(Position, self.position, name="PromptSpec.position")
+    object.__setattr__(self, "position", position)
     if self.template is not None and self.position is not Position.PREFIX:
       raise ValueError(
         "PromptSpec has both a template and a position, and a template says "
@@ -135,6 +131,7 @@ class PromptSpec:
       "embeddings": embeddings,
       "encode": encode,
       "backbone_fingerprint": backbone_fingerprint,
+      "layout": self.layout_text,
     }
     asked = inspect.signature(self.initializer).parameters
     init = self.initializer(
@@ -148,7 +145,7 @@ class PromptSpec:
     """Returns the module with another start.
 
     Args:
-      init: Gives the initial value of one [P, D] prompt.
+      init: Gives the initial value of one [P, D] prompt, or of a whole bank.
       features: D, the width of the backbone.
     """
     if self.num_prompts == 1:

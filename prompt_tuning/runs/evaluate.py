@@ -11,6 +11,7 @@ from prompt_tuning.backbone import Backbone
 from prompt_tuning.data.features import FeatureLengths
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts.spec import PromptSpec
+from prompt_tuning.runs import preflight
 from prompt_tuning.runs.network import Network, build_network
 from prompt_tuning.runs.train import Evaluation
 
@@ -42,9 +43,7 @@ def evaluate(
     ValueError: If the prompt belongs to another backbone, or nothing is to be
       evaluated.
   """
-  if not evaluations:
-    raise ValueError("There is nothing to evaluate: `evaluations` is empty.")
-  lengths = FeatureLengths.from_mapping(feature_lengths)
+  lengths = check(backbone, feature_lengths, evaluations)
   output = paths.make_writable_dir(output_dir)
   network, step = load_network(
     backbone, prompt_file, allow_missing_card=allow_missing_card
@@ -68,6 +67,23 @@ def evaluate(
   return results
 
 
+def check(
+  backbone: Backbone,
+  feature_lengths: Mapping[str, int],
+  evaluations: Sequence[Evaluation],
+) -> FeatureLengths:
+  """Checks the arguments of `evaluate` before weights and examples are read.
+
+  Raises:
+    ValueError: Nothing is to be evaluated, or it is not there or does not fit.
+  """
+  if not evaluations:
+    raise ValueError("There is nothing to evaluate: `evaluations` is empty.")
+  lengths = FeatureLengths.from_mapping(feature_lengths)
+  preflight.check_evaluations(evaluations, backbone=backbone, lengths=lengths)
+  return lengths
+
+
 def load_network(
   backbone: Backbone,
   prompt_file: str | None,
@@ -79,16 +95,34 @@ def load_network(
   Raises:
     ValueError: If the prompt has another width or belongs to another backbone.
   """
-  if prompt_file is None:
-    return build_network(backbone, None, rng=jax.random.key(0)), 0
-  saved = artifact.load_prompt(
-    prompt_file,
-    expected_width=backbone.config.embed_dim,
-    allow_missing_card=allow_missing_card,
+  saved = load_prompt(
+    backbone, prompt_file, allow_missing_card=allow_missing_card
   )
+  if saved is None or prompt_file is None:
+    return build_network(backbone, None, rng=jax.random.key(0)), 0
   network = build_network(
     backbone, PromptSpec.of_saved(saved), rng=jax.random.key(0)
   )
   artifact.check_backbone(saved, network.fingerprint, source=prompt_file)
   network.params["prompt"]["embedding"] = saved.array
   return network, saved.card.step if saved.card else 0
+
+
+def load_prompt(
+  backbone: Backbone,
+  prompt_file: str | None,
+  *,
+  allow_missing_card: bool = False,
+) -> artifact.SavedPrompt | None:
+  """Returns a saved prompt of the backbone's width; None for the bare model.
+
+  Raises:
+    ValueError: If it has another width, or no card and may not lack it.
+  """
+  if prompt_file is None:
+    return None
+  return artifact.load_prompt(
+    prompt_file,
+    expected_width=backbone.config.embed_dim,
+    allow_missing_card=allow_missing_card,
+  )

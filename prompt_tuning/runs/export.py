@@ -6,6 +6,7 @@ from absl import logging
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints import huggingface, t5x
+from prompt_tuning.types import enum_member
 
 
 class ExportFormat(enum.Enum):
@@ -39,10 +40,10 @@ def export(
       the backbone.
 
   Raises:
-    ValueError: If the backbone does not fit.
+    ValueError: If the backbone does not fit, or the format is unknown.
     FileExistsError: If the output exists.
   """
-  format = ExportFormat(format)
+  format = enum_member(ExportFormat, format, name="export.format")
   params = backbone.load()
   if format is ExportFormat.HUGGING_FACE:
     huggingface.write(backbone.config, params, output_dir)

@@ -1,6 +1,7 @@
 """Predictions for texts that need no labels."""
 
 import enum
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -19,11 +20,12 @@ from prompt_tuning.data.features import (
 )
 from prompt_tuning.data.inputs import FileInputs
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.evaluate.predictors import Predictor
+from prompt_tuning.evaluate.predictors import Predict, Predictor
 from prompt_tuning.model.scoring import sequence_log_likelihood
+from prompt_tuning.model.t5 import T5
+from prompt_tuning.runs import preflight
 from prompt_tuning.runs.evaluate import load_network
-from prompt_tuning.runs.network import Network
-from prompt_tuning.types import Array, Batch, Params
+from prompt_tuning.types import Array, Batch, Float, Params, enum_member
 
 
 class Mode(enum.Enum):
@@ -73,14 +75,8 @@ def infer(
     ValueError: If the prompt belongs to another backbone, or an input is empty
       or malformed; nothing is written then.
   """
-  mode = Mode(mode)  # A configuration file says "predict".
-  has_targets = not isinstance(inputs, FileInputs) or inputs.targets
-  if mode is Mode.SCORE and not has_targets:
-    raise ValueError(
-      "INFER_MODE is 'score', but nothing says which targets to score; set "
-      "TARGETS_TEXT, such as '{target}'."
-    )
-  lengths = FeatureLengths.from_mapping(feature_lengths)
+  mode = enum_member(Mode, mode, name="INFER_MODE")
+  lengths = check(backbone, inputs, feature_lengths, mode)
   network, _ = load_network(
     backbone, prompt_file, allow_missing_card=allow_missing_card
   )
@@ -94,10 +90,22 @@ def infer(
   # Before anything is predicted, which an empty line would throw away.
   builder.check(examples)
   paths.make_writable_dir(paths.as_path(output_file).parent)
-  answer = _answer(network, backbone, lengths, predictor, mode, seed)
+  answer = answer_fn(
+    network.model,
+    vocabulary=backbone.vocabulary,
+    lengths=lengths,
+    predictor=predictor,
+    mode=mode,
+  )
+  params = jax.device_put(network.params)
   lines = []
   for batch in evaluation_batches(examples, builder, batch_size=batch_size):
-    for index, value in _real(batch, answer(batch)):
+    # Every batch draws from a stream of its own, named by its first example.
+    rng = jax.random.fold_in(jax.random.key(seed), int(batch.indices[0]))
+    rows = np.asarray(answer(params, batch.features, rng)).tolist()
+    if mode is Mode.PREDICT:
+      rows = [backbone.vocabulary.decode(row) for row in rows]
+    for index, value in _real(batch, rows):
       text = examples[index].get("inputs_pretokenized")
       lines.append(
         json.dumps({"inputs": text, mode.value: value}, ensure_ascii=False)
@@ -108,34 +116,54 @@ def infer(
   )
 
 
-def _answer(
-  network: Network,
+def check(
   backbone: Backbone,
+  inputs: Texts,
+  feature_lengths: Mapping[str, int],
+  mode: Mode,
+) -> FeatureLengths:
+  """Checks the arguments of `infer` before weights and inputs are read.
+
+  Raises:
+    ValueError: There are no targets to score, or what is to be read is not
+      there or does not fit.
+  """
+  has_targets = not isinstance(inputs, FileInputs) or inputs.targets
+  if mode is Mode.SCORE and not has_targets:
+    raise ValueError(
+      "INFER_MODE is 'score', but nothing says which targets to score; set "
+      "TARGETS_TEXT, such as '{target}'."
+    )
+  lengths = FeatureLengths.from_mapping(feature_lengths)
+  preflight.check_inputs(inputs, backbone=backbone, lengths=lengths)
+  return lengths
+
+
+def answer_fn(
+  model: T5,
+  *,
+  vocabulary: Vocabulary,
   lengths: FeatureLengths,
   predictor: Predictor,
   mode: Mode,
-  seed: int,
-) -> Callable[[EvaluationBatch], list[Any]]:
-  """Returns what answers the rows of a batch."""
-  params = jax.device_put(network.params)
-  if mode is Mode.SCORE:
-    score = jax.jit(lambda batch: _score(network, params, batch))
-    return lambda batch: np.asarray(score(batch.features)).tolist()
-  predict = predictor.build(
-    network.model, vocabulary=backbone.vocabulary, lengths=lengths
-  )
+) -> Predict | Callable[[Params, Batch, Any], Float[Array, " B"]]:
+  """Returns `(all parameters, batch, key) -> answers`, compiled when called.
 
-  def answer(batch: EvaluationBatch) -> list[str]:
-    # Every batch draws from a stream of its own, named by its first example.
-    rng = jax.random.fold_in(jax.random.key(seed), int(batch.indices[0]))
-    tokens = np.asarray(predict(params, batch.features, rng))
-    return [backbone.vocabulary.decode(row.tolist()) for row in tokens]
-
-  return answer
+  Args:
+    model: The network, prompt included.
+    vocabulary: The model's.
+    lengths: Tokens of inputs and targets.
+    predictor: How answers are found.
+    mode: Whether answers are token ids [B, T] or the scores [B] of targets.
+  """
+  if mode is Mode.PREDICT:
+    return predictor.build(model, vocabulary=vocabulary, lengths=lengths)
+  score = jax.jit(functools.partial(_score, model))
+  return lambda params, batch, rng: score(params, batch)
 
 
-def _score(network: Network, params: Params, batch: Batch) -> Array:
-  logits: Any = network.model.apply(
+def _score(model: T5, params: Params, batch: Batch) -> Float[Array, " B"]:
+  logits: Any = model.apply(
     {"params": params},
     batch["encoder_input_tokens"],
     batch["decoder_input_tokens"],

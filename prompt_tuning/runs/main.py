@@ -25,6 +25,7 @@ _LEARNED = (
   "prompt_tuning.runs.train.train.z_loss",
   "prompt_tuning.train.optimizers.",
 )
+_FOLDERS = ("prompt_tuning.data.inputs.TaskInputs.cache_dirs",)
 
 
 def define_flags() -> None:
@@ -33,8 +34,9 @@ def define_flags() -> None:
   flags.DEFINE_bool(
     "dry_run",
     False,
-    "Print the resolved configuration, the parameters and one step by shape "
-    "evaluation; read no weights and write nothing.",
+    "Print the resolved configuration, the parameters and one step or batch "
+    "by shape evaluation, and refuse what the run would refuse at its start; "
+    "read no weights and write nothing.",
   )
   flags.DEFINE_string(
     "tfds_data_dir", None, "Where TensorFlow Datasets are, or are put."
@@ -55,15 +57,25 @@ def settings(entry: Callable[..., Any]) -> dict[str, str]:
   """Returns the settings that change what is learned, by full name."""
   lines = config.resolved_text(entry).splitlines()
   pairs = (line.split(" = ", 1) for line in lines if " = " in line)
-  return {name: value for name, value in pairs if name.startswith(_LEARNED)}
+  return {
+    name: value
+    for name, value in pairs
+    if name.startswith(_LEARNED) and name not in _FOLDERS
+  }
 
 
 def dry_run(entry: Callable[..., Any]) -> None:
-  """Prints what a training run would do."""
+  """Prints what a run would do.
+
+  Args:
+    entry: What would be run; `runs.dry_run` describes it in a function of the
+      same name.
+  """
   from prompt_tuning.runs import dry_run as dry_run_lib
 
   print(config.resolved_text(entry))
-  print(dry_run_lib.dry_run(**config.arguments(entry)))
+  describe = getattr(dry_run_lib, entry.__name__)
+  print(describe(**config.arguments(entry)))
 
 
 def start(

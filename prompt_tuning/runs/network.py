@@ -1,12 +1,15 @@
 """A backbone with a soft prompt in place."""
 
 import dataclasses
+from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 from jax import numpy as jnp
 
 from prompt_tuning.backbone import Backbone
+from prompt_tuning.model import t5
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts import layout as layout_lib
@@ -53,12 +56,8 @@ def build_network(
       round; or the backbone or the prompt do not fit.
   """
   weights_rng, prompt_rng = jax.random.split(rng)
+  check_start(backbone, from_scratch=from_scratch)
   if from_scratch:
-    if backbone.checkpoint is not None:
-      raise ValueError(
-        "FROM_SCRATCH is set, but so is the backbone checkpoint "
-        f"{backbone.checkpoint!r}; drop one of the two."
-      )
     params = backbone.from_scratch(weights_rng)
   else:
     params = backbone.load()
@@ -80,6 +79,69 @@ def build_network(
     params={**params, "prompt": init_prompt(module, prompt_rng)},
     layout=prompt.layout(backbone.vocabulary.encode),
     fingerprint=fingerprint,
+  )
+
+
+def abstract_network(
+  backbone: Backbone, prompt: PromptSpec | None, *, from_scratch: bool = False
+) -> Network:
+  """Returns the same network with shapes and types in the place of weights.
+
+  No weights are read, so its fingerprint is empty. The prompt's initialiser is
+  called, on a table of zeros that takes no memory, for what it would refuse.
+
+  Args:
+    backbone: Names the T5.
+    prompt: The soft prompt; None for the bare model.
+    from_scratch: Whether the backbone starts from random weights.
+
+  Raises:
+    ValueError: As `build_network`, where it shows without weights.
+  """
+  check_start(backbone, from_scratch=from_scratch)
+  config = backbone.config
+  module = None
+  layout = layout_lib.prefix(0)
+  if prompt is not None:
+    shape = (config.vocab_size, config.embed_dim)
+    table: Any = np.broadcast_to(np.zeros((), np.float32), shape)
+    module = prompt.module(
+      embeddings=table,
+      encode=backbone.vocabulary.encode,
+    )
+    layout = prompt.layout(backbone.vocabulary.encode)
+  model = T5(config, prompt=module)
+  kept = jnp.dtype("float32" if from_scratch else backbone.dtype)
+  params = {
+    # A prompt is kept as it is trained, whatever the backbone is stored in.
+    name: part if name == "prompt" else _in_dtype(part, kept)
+    for name, part in t5.abstract_params(model).items()
+  }
+  return Network(model=model, params=params, layout=layout, fingerprint="")
+
+
+def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
+  """Checks that it is clear where the backbone's weights come from.
+
+  Raises:
+    ValueError: If both or neither of a checkpoint and random weights are asked
+      for.
+  """
+  if from_scratch and backbone.checkpoint is not None:
+    raise ValueError(
+      "FROM_SCRATCH is set, but so is the backbone checkpoint "
+      f"{backbone.checkpoint!r}; drop one of the two."
+    )
+  if not from_scratch and backbone.checkpoint is None:
+    raise ValueError(
+      "No backbone checkpoint is given: set INITIAL_CHECKPOINT_PATH, or say "
+      "FROM_SCRATCH = True to pre-train."
+    )
+
+
+def _in_dtype(params: Params, dtype: jnp.dtype) -> Params:
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), params
   )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from absl import logging
+from flax import traverse_util
 
 from prompt_tuning import paths
 from prompt_tuning.backbone import Backbone
@@ -25,6 +26,7 @@ from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.prompts.layout import Layout
 from prompt_tuning.prompts.spec import PromptSpec
+from prompt_tuning.runs import preflight
 from prompt_tuning.runs.network import Network, build_network
 from prompt_tuning.train import loop, partition, throughput, writers
 from prompt_tuning.train import mesh as mesh_lib
@@ -136,9 +138,9 @@ def train(
   Raises:
     ValueError: If anything does not fit; nothing is written then.
   """
-  lengths = FeatureLengths.from_mapping(feature_lengths)
   mesh = mesh_lib.make_mesh(hardware.data, hardware.model)
   mesh_lib.check_batch_size(batch_size, mesh)
+  lengths = check(backbone, inputs, feature_lengths, evaluations)
   init_rng, step_rng = jax.random.split(jax.random.key(seed))
   network = build_network(
     backbone, prompt, rng=init_rng, from_scratch=from_scratch
@@ -154,7 +156,7 @@ def train(
     trainable=list(trainable),
     seed=seed,
     config={
-      **_identity(prompt, inputs, lengths, batch_size),
+      **_identity(prompt, inputs, lengths, batch_size, batches),
       **(settings or {}),
     },
   )
@@ -206,6 +208,23 @@ def train(
     checkpoints.close()
   logging.info("%s", batches.builder.summary())
   return result
+
+
+def check(
+  backbone: Backbone,
+  inputs: Inputs,
+  feature_lengths: Mapping[str, int],
+  evaluations: Sequence[Evaluation] = (),
+) -> FeatureLengths:
+  """Checks arguments of `train` before weights and examples are read.
+
+  Raises:
+    ValueError: What is to be read is not there, or does not fit.
+  """
+  lengths = FeatureLengths.from_mapping(feature_lengths)
+  preflight.check_inputs(inputs, backbone=backbone, lengths=lengths)
+  preflight.check_evaluations(evaluations, backbone=backbone, lengths=lengths)
+  return lengths
 
 
 def _check_same_run(model_dir: str, identity: RunIdentity) -> None:
@@ -291,9 +310,17 @@ def _place(
   return state, frozen
 
 
-def _identity(prompt, inputs, lengths, batch_size) -> dict[str, Any]:
-  described = {
+def _identity(
+  prompt: PromptSpec | None,
+  inputs: Inputs,
+  lengths: FeatureLengths,
+  batch_size: int,
+  batches: Batches,
+) -> dict[str, Any]:
+  described: dict[str, Any] = {
     "inputs": inputs.name,
+    # One by one, so that what differs is named.
+    **traverse_util.flatten_dict({"data": batches.card}, sep="/"),
     "feature_lengths": dataclasses.asdict(lengths),
     "batch_size": batch_size,
   }

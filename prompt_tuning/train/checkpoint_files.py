@@ -44,15 +44,6 @@ def latest_step(model_dir: paths.PathLike) -> int | None:
   return steps[-1] if steps else None
 
 
-def best_step(model_dir: paths.PathLike) -> int | None:
-  """Returns the best step in a directory, None if none was selected."""
-  latest = latest_step(model_dir)
-  if latest is None:
-    return None
-  best = read_meta(model_dir, latest)["progress"].get("best")
-  return None if best is None else int(best["step"])
-
-
 def load_trainable(model_dir: paths.PathLike, *, step: int) -> Params:
   """Returns the trainable parameters of a checkpoint as host arrays.
 

@@ -67,6 +67,7 @@ class PromptExporter:
         metric_value=float(metrics[self._metric]),
       )
     paths.make_writable_dir(self._dir)
+    # The best one last: whatever a crash leaves of it, the other is whole.
     names = [f"prompt_{step}"] + (["best"] if is_best else [])
     for name in names:
       save_prompt(self._dir / f"{name}.npy", array, card)

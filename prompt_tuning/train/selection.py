@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from prompt_tuning.train.partition import nearest
+from prompt_tuning.types import enum_member
 
 
 class Mode(enum.Enum):
@@ -47,7 +48,8 @@ class Selection:
 
   def __post_init__(self):
     # A configuration file says "max".
-    object.__setattr__(self, "mode", Mode(self.mode))
+    mode = enum_member(Mode, self.mode, name="Selection.mode")
+    object.__setattr__(self, "mode", mode)
     if self.patience is not None and self.patience < 1:
       raise ValueError(
         f"Selection.patience must be at least 1 evaluation or None, got "

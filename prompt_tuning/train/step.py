@@ -17,7 +17,7 @@ from prompt_tuning.model.t5 import T5
 from prompt_tuning.train.losses import LossSums, loss_sums
 from prompt_tuning.train.optimizers import Optimizer
 from prompt_tuning.train.partition import merge
-from prompt_tuning.types import Array, Batch, Params
+from prompt_tuning.types import Array, Batch, Params, enum_member
 
 Metrics = dict[str, Array]
 TrainStep = Callable[
@@ -130,7 +130,9 @@ def make_train_step(
       f"num_microbatches must be at least 1, got {num_microbatches}."
     )
   # A configuration file says "tokens".
-  loss_normalization = LossNormalization(loss_normalization)
+  loss_normalization = enum_member(
+    LossNormalization, loss_normalization, name="loss_normalization"
+  )
   drops = model.config.dropout_rate > 0.0
 
   def objective(trainable, frozen, batch, rng, scale):

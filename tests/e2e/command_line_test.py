@@ -57,6 +57,19 @@ def test_the_commands_of_the_readme_follow_on_each_other(tmp_path):
   assert 0 <= metrics["small_world_topic/accuracy"] <= 100
 
 
+def test_a_dry_run_of_each_command_writes_nothing(tmp_path):
+  (tmp_path / "texts.jsonl").write_text('{"inputs": "the team won ."}\n')
+  for command in readme_commands():
+    bare = [part for part in command if not part.startswith("--gin.PROMPT_F")]
+    result = run([*bare, "--dry_run"], tmp_path)
+    assert result.returncode == 0, (command, result.stderr[-3000:])
+    for part in ("Backbone.checkpoint = ", "subtree ", "one batch"):
+      assert part in result.stdout, (command, result.stdout)
+  names = [path.name for path in tmp_path.iterdir()]
+  # Keras makes a hidden folder in the home of the user.
+  assert [n for n in names if not n.startswith(".")] == ["texts.jsonl"]
+
+
 @pytest.mark.parametrize(
   ("extra", "message"),
   [

@@ -1,5 +1,6 @@
 """Whole runs in one process: train, resume, evaluate, predict, bad input."""
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -20,7 +21,7 @@ from prompt_tuning.metrics.classification import accuracy
 from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.artifact import load_prompt
 from prompt_tuning.prompts.spec import PromptSpec
-from prompt_tuning.runs import dry_run, evaluate, infer, train
+from prompt_tuning.runs import evaluate, infer, train
 from prompt_tuning.testing import fakes
 from prompt_tuning.train import held_out, optimizers, plan, selection
 
@@ -224,6 +225,7 @@ def test_a_model_is_tuned_by_another_pattern(backbone, task, tmp_path):
     optimizer=optimizers.adafactor(
       learning_rate=optimizers.constant(learning_rate=0.01)
     ),
+    selection=None,
   )
   result = train.train(**arguments)
   assert set(result.state.trainable) == {
@@ -236,6 +238,42 @@ def test_a_model_is_tuned_by_another_pattern(backbone, task, tmp_path):
   )
   before, after = backbone.load(), tuned.load()
   changed = jax.tree.map(lambda a, b: np.any(a != b), before, after)
+  assert all(jax.tree.leaves(changed))
+
+
+class BestAtTwo:
+  """An evaluation that finds the checkpoint of step 2 the best."""
+
+  def prepare(self, model, **unused):
+    return lambda params, step: {"toy/score": -abs(step - 2.0)}
+
+
+def test_a_tuned_model_is_its_best_checkpoint(backbone, task, tmp_path):
+  arguments = prompt_run(
+    backbone,
+    task,
+    tmp_path / "long",
+    trainable=(".*",),
+    prompt=None,
+    evaluations=[BestAtTwo()],
+    selection=selection.Selection(metric="toy/score"),
+  )
+  train.train(**arguments)
+  short = arguments | {
+    "model_dir": str(tmp_path / "short"),
+    "plan": plan.Plan(total_steps=2),
+    "evaluations": (),
+    "selection": None,
+  }
+  train.train(**short)
+
+  def tuned(name):
+    checkpoint = str(tmp_path / name)
+    return dataclasses.replace(backbone, checkpoint=checkpoint).load()
+
+  best, latest = tuned("long"), tuned("long/checkpoint_4")
+  jax.tree.map(np.testing.assert_array_equal, best, tuned("short"))
+  changed = jax.tree.map(lambda a, b: np.any(a != b), best, latest)
   assert all(jax.tree.leaves(changed))
 
 
@@ -320,7 +358,7 @@ def test_another_runs_model_dir_is_refused_and_left_alone(
 
 
 def test_labels_that_are_not_the_tasks_are_an_error(backbone, task, tmp_path):
-  inputs = TaskInputs(task=task, labels=("no", "maybe"))
+  inputs = TaskInputs(task=task, labels=("no", "nah"))
   with pytest.raises(ValueError, match="'yes' is not among the class labels"):
     train.train(**prompt_run(backbone, task, tmp_path, inputs=inputs))
 
@@ -437,17 +475,6 @@ def test_a_task_of_another_vocabulary_is_refused(backbone, task, tmp_path):
   )
   with pytest.raises(ValueError, match="their ids differ"):
     train.train(**prompt_run(other, task, tmp_path))
-
-
-def test_a_dry_run_counts_without_weights(backbone, task, tmp_path):
-  nowhere = Backbone(
-    config=backbone.config,
-    vocabulary=VOCABULARY,
-    checkpoint="/no/such/checkpoint",
-  )
-  text = dry_run.dry_run(**prompt_run(nowhere, task, tmp_path))
-  assert "encoder_input_tokens: int32[8, 15]" in text
-  assert f"trainable parameters: {3 * 16 * 4} bytes" in text
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,20 @@ def test_a_file_in_the_way_of_a_folder(tmp_path):
     paths.make_writable_dir(tmp_path / "run" / "prompts")
 
 
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ENAMETOOLONG])
+def test_a_folder_that_cannot_be_made_says_what_to_do(
+  tmp_path, monkeypatch, code
+):
+  # As below /proc, where even root can make nothing.
+  monkeypatch.setattr(pathlib.Path, "mkdir", _refuse(code))
+  reason = os.strerror(code)
+  message = rf"cannot be made \({reason}\); choose another folder"
+  with pytest.raises(OSError, match=message) as caught:
+    paths.make_writable_dir(tmp_path / "run")
+  assert caught.value.errno == code
+  assert caught.value.filename == str(tmp_path / "run")
+
+
 def test_make_writable_dir_leaves_nothing_behind(tmp_path):
   made = paths.make_writable_dir(tmp_path / "a" / "b")
   assert made == tmp_path / "a" / "b"

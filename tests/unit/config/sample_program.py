@@ -53,6 +53,7 @@ def train(
   lengths: Mapping[str, int] | None = None,
   patterns: Sequence[str] = (),
   place: Place = Place.PREFIX,
+  other_place: Place | str | None = None,
   mode: Literal["full", "prefix"] = "full",
   cached: bool = False,
   dry_run: bool = False,

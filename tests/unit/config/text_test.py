@@ -35,6 +35,7 @@ sample_program.train.lengths = None
 sample_program.train.mode = 'full'
 sample_program.train.model_dir = '/runs/a'
 sample_program.train.network = @sample_program.Network()
+sample_program.train.other_place = None
 sample_program.train.patterns = ()
 # sample_program.train.place: 'prefix' by default
 # sample_program.train.rate: sample_program.schedule by default

@@ -71,6 +71,21 @@ def test_prompt_index_outside_the_bank(index):
     builder.batch([_example(prompt_index=index)])
 
 
+def test_a_bank_takes_no_example_that_names_no_prompt():
+  builder = _builder(layout=layout.prefix(2), num_prompts=3)
+  message = "example 1 does not say which of the bank's 3 prompts"
+  with pytest.raises(ValueError, match=message):
+    builder.batch([_example(prompt_index=0), _example()])
+
+
+@pytest.mark.parametrize("text", ["naïve", "naïve".encode()])
+def test_an_example_is_named_by_its_text(text):
+  with pytest.raises(
+    ValueError, match=r"example 0 \('naïve'\): the target has"
+  ):
+    _builder(targets=1).batch([_example(inputs_pretokenized=text)])
+
+
 class TestCutting:
   def test_long_target_is_an_error_by_default(self):
     message = (

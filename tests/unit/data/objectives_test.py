@@ -175,6 +175,18 @@ def test_impossible_noise(option, value):
     objectives.lengths_for_span_corruption(64, **{option: value})
 
 
+def test_targets_without_room():
+  lengths = objectives.lengths_for_span_corruption(64)
+  assert lengths == objectives.lengths_for_span_corruption(
+    64, targets_length=lengths.targets
+  )
+  message = f"needs targets of {lengths.targets}, got {lengths.targets - 1}"
+  with pytest.raises(ValueError, match=message):
+    objectives.lengths_for_span_corruption(
+      64, targets_length=lengths.targets - 1
+    )
+
+
 @pytest.mark.parametrize("length", [0, 1])
 def test_too_little_text(length):
   for objective in (

@@ -73,8 +73,7 @@ def _evaluator(name, **options):
 
 def _evaluate(name, predict, **options):
   """Returns the metrics of the only task."""
-  options = {"builder": _builder(), "batch_size": 2} | options
-  results = seqio_evaluation.evaluate(name, predict=predict, **options)
+  results = _evaluator(name, **options).evaluate(predict=predict)
   assert list(results) == [name]
   return results[name].metrics
 
@@ -145,6 +144,26 @@ def test_files_for_metrics_and_predictions(add_scored, tmp_path):
   assert rows[0]["input"]["inputs_pretokenized"] == "so good"
 
 
+def test_a_step_that_comes_again_replaces_itself(add_scored, tmp_path):
+  name = add_scored()
+
+  def evaluate(word, step):
+    evaluator = _evaluator(name, output_dir=str(tmp_path))
+    evaluator.evaluate(predict=_Predictions(word), step=step)
+
+  for word, step in (("bad", 10), ("none", 20), ("bad", 20), ("bad", 30)):
+    evaluate(word, step)
+  lines = (tmp_path / f"{name}-metrics.jsonl").read_text().splitlines()
+  assert [json.loads(line) for line in lines] == [
+    {"step": step, "accuracy": 50.0} for step in (10, 20, 30)
+  ]
+
+
+def test_a_bank_takes_no_example_that_names_no_prompt(add_scored):
+  with pytest.raises(ValueError, match="does not say which of the bank's 3"):
+    _evaluator(add_scored(), builder=_builder(num_prompts=3))
+
+
 def test_mixture_evaluates_each_task(add_scored, add_mixture):
   names = [add_scored(), add_scored(prefix="other")]
   mixture = add_mixture([(name, 1) for name in names])
@@ -167,7 +186,7 @@ def test_inputs_are_cut_and_targets_are_not(add_scored):
   evaluator = _evaluator(name, split="train", builder=_builder(inputs=8))
   assert "inputs: longest of 3 examples 12 tokens" in evaluator.cuts[name]
   assert "cut 1 examples" in evaluator.cuts[name]
-  with pytest.raises(ValueError, match=r"'so good'\): the target has 5 token"):
+  with pytest.raises(ValueError, match=r"\('so good'\): the target has 5 tok"):
     _evaluator(name, builder=_builder(targets=4))
 
 

@@ -5,10 +5,16 @@ import json
 import numpy as np
 import pytest
 
+from prompt_tuning import config
 from prompt_tuning.data import vocabularies
 from prompt_tuning.data.batches import Batches
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
+from prompt_tuning.data.inputs import TaskInputs
+from prompt_tuning.evaluate.tasks import TaskEvaluation
+from prompt_tuning.metrics.classification import accuracy
 from prompt_tuning.prompts import layout
+from prompt_tuning.runs import train
+from prompt_tuning.testing import fakes
 
 seqio = pytest.importorskip("seqio", reason="this is what is tested")
 tf = pytest.importorskip("tensorflow", reason="seqio runs on it")
@@ -34,6 +40,13 @@ def _builder(inputs=16, targets=6, **options):
     layout=layout.prefix(2),
     **options,
   )
+
+
+class _AlwaysGood:
+  """A predictor that answers the same to everything."""
+
+  def build(self, model, **unused):
+    return lambda params, batch, rng: np.array([_ids("good")] * 2, np.int32)
 
 
 class TestReading:
@@ -249,47 +262,15 @@ class TestStreams:
       seqio_input.training_stream(name, "test", seed=0)
 
 
+@pytest.mark.usefixtures("restored_cache_dirs")
 class TestCachedTasks:
-  @pytest.fixture
-  def cache_dir(self, tmp_path):
-    before = list(seqio.utils.get_global_cache_dirs())
-    seqio.set_global_cache_dirs([str(tmp_path)])
-    yield tmp_path
-    seqio.set_global_cache_dirs(before)
-
-  def _cache(self, name, cache_dir):
-    """Writes the format of seqio's own caching tool, which needs Beam."""
-    task = seqio.TaskRegistry.get(name)
-    folder = cache_dir / seqio.utils.get_task_dir_from_name(name)
-    folder.mkdir()
-    for split in task.splits:
-      raw = task.source.get_dataset(split, shuffle=False)
-      examples = list(task.preprocess_precache(raw).as_numpy_iterator())
-      prefix = seqio.utils.get_cached_tfrecord_prefix(str(folder), split)
-      with tf.io.TFRecordWriter(f"{prefix}-00000-of-00001") as writer:
-        for example in examples:
-          proto = seqio.utils.dict_to_tfexample(example)
-          writer.write(proto.SerializeToString())
-      described = {
-        key: {
-          "shape": [None] * np.ndim(value),
-          "dtype": "string" if isinstance(value, bytes) else str(value.dtype),
-        }
-        for key, value in examples[0].items()
-      }
-      info = {"num_shards": 1, "features": described, "seqio_version": "0.0.20"}
-      path = seqio.utils.get_cached_info_path(str(folder), split)
-      with open(path, "w") as file:
-        json.dump(info, file)
-      path = seqio.utils.get_cached_stats_path(str(folder), split)
-      with open(path, "w") as file:
-        json.dump({"examples": len(examples)}, file)
-    (folder / "COMPLETED").touch()
-
-  def test_cached_task_reads_as_the_uncached_one(self, add_task, cache_dir):
+  def test_cached_task_reads_as_the_uncached_one(
+    self, add_task, cache_task, tmp_path
+  ):
     name = add_task(_ROWS)
     direct = seqio_input.read_task(name, "train")
-    self._cache(name, cache_dir)
+    cache_task(name, tmp_path)
+    seqio_input.find(name, cache_dirs=[str(tmp_path)])
     cached = seqio_input.read_task(name, "train", use_cached=True)
     assert len(cached) == len(direct) == 3
     for left, right in zip(cached, direct, strict=True):
@@ -297,21 +278,144 @@ class TestCachedTasks:
       for key in left:
         np.testing.assert_array_equal(left[key], right[key])
 
-  def test_the_cache_is_what_is_read(self, add_task, cache_dir):
+  def test_the_cache_is_what_is_read(self, add_task, cache_task, tmp_path):
     rows = list(_ROWS)
     source = seqio_input.in_memory_source({"train": rows})
     name = add_task(source=source)
-    self._cache(name, cache_dir)
+    cache_task(name, tmp_path)
+    seqio_input.find(name, cache_dirs=[str(tmp_path)])
     source._readers["train"] = None
     examples = seqio_input.read_task(name, "train", use_cached=True)
     assert len(examples) == 3
 
-  def test_absent_cache(self, add_task, cache_dir):
-    message = r"is in none of the cache folders .* USE_CACHED_TASKS = False"
+  def test_inputs_name_the_folder(self, add_task, cache_task, tmp_path):
+    name = add_task(_ROWS)
+    cache_task(name, tmp_path / "there")
+    inputs = TaskInputs(
+      task=name, use_cached=True, cache_dirs=[str(tmp_path / "there")]
+    )
+    inputs.check(_VOCABULARY, FeatureLengths(16, 6))
+    examples = inputs.examples(_VOCABULARY)
+    assert [e["inputs_pretokenized"] for e in examples] == [
+      row["inputs"] for row in _ROWS
+    ]
+
+  def test_a_recipe_names_the_folder(self, add_task, cache_task, tmp_path):
+    name = add_task(_ROWS, metric_fns=[accuracy])
+    cache_task(name, tmp_path / "there")
+    config.parse(
+      ["models/byt5.gin", "sizes/byt5_small.gin", "runs/prompt_tune.gin"],
+      [
+        "INITIAL_CHECKPOINT_PATH='/no/such/checkpoint'",
+        "MODEL_DIR='/no/such/model_dir'",
+        f"MIXTURE_OR_TASK_NAME='{name}'",
+        "TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 6}",
+        "TRAIN_STEPS=1",
+        "USE_CACHED_TASKS=True",
+        f"SEQIO_CACHE_DIRS=('{tmp_path / 'there'}',)",
+      ],
+      entry=train.train,
+    )
+    arguments = config.arguments(train.train)
+    assert len(arguments["inputs"].examples(_VOCABULARY)) == 3
+    [evaluation] = arguments["evaluations"]
+    assert evaluation.use_cached
+    assert evaluation.cache_dirs == (str(tmp_path / "there"),)
+
+  def test_evaluation_names_the_folder(self, add_task, cache_task, tmp_path):
+    source = seqio_input.in_memory_source({"validation": _ROWS})
+    name = add_task(source=source, metric_fns=[accuracy])
+    cache_task(name, tmp_path / "there")
+    source._readers["validation"] = None
+    measure = TaskEvaluation(
+      task=name,
+      predictor=_AlwaysGood(),
+      batch_size=2,
+      use_cached=True,
+      cache_dirs=[str(tmp_path / "there")],
+    ).prepare(
+      fakes.tiny_model(vocab_size=300),
+      vocabulary=_VOCABULARY,
+      lengths=FeatureLengths(16, 6),
+      layout=layout.prefix(0),
+      output_dir=str(tmp_path / "out"),
+    )
+    # Two of the three are good.
+    assert measure({}, 0)[f"{name}/accuracy"] == pytest.approx(200 / 3)
+
+  def test_a_folder_adds_to_those_that_seqio_knows(
+    self, add_task, cache_task, tmp_path
+  ):
+    name = add_task(_ROWS)
+    cache_task(name, tmp_path)
+    seqio.add_global_cache_dirs([str(tmp_path)])
+    seqio_input.find(name, cache_dirs=[str(tmp_path / "another")])
+    assert len(seqio_input.read_task(name, "train", use_cached=True)) == 3
+
+  def test_absent_cache(self, add_task, tmp_path):
+    name = add_task(_ROWS)
+    message = r"is in none of the cache folders \[\];.* in SEQIO_CACHE_DIRS, or"
     with pytest.raises(ValueError, match=message):
-      seqio_input.read_task(add_task(_ROWS), "train", use_cached=True)
+      seqio_input.read_task(name, "train", use_cached=True)
+    missing = str(tmp_path / "missing")
+    seqio_input.find(name, cache_dirs=[missing])
+    with pytest.raises(ValueError, match=f"{missing} does not exist"):
+      seqio_input.read_task(name, "train", use_cached=True)
+
+  def test_interrupted_caching(self, add_task, cache_task, tmp_path):
+    name = add_task(_ROWS)
+    (cache_task(name, tmp_path) / "COMPLETED").unlink()
+    seqio_input.find(name, cache_dirs=[str(tmp_path)])
+    with pytest.raises(ValueError, match=f"{name} is incomplete, as it lacks"):
+      seqio_input.read_task(name, "train", use_cached=True)
+
+  def test_split_that_was_not_cached(self, add_task, cache_task, tmp_path):
+    name = add_task(_ROWS)
+    cache_task(name, tmp_path, splits=["validation"])
+    seqio_input.find(name, cache_dirs=[str(tmp_path)])
+    with pytest.raises(ValueError, match="holds no split 'train' of task"):
+      seqio_input.read_task(name, "train", use_cached=True)
 
   def test_task_that_cannot_be_cached(self, add_plain_task):
     name = add_plain_task(_ROWS, [seqio.preprocessors.tokenize])
     with pytest.raises(ValueError, match="cannot be cached: it has no Cache"):
       seqio_input.read_task(name, "train", use_cached=True)
+
+
+class TestChecks:
+  def test_of_a_file_only_the_first_line_is_read(self, add_task, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"t": "x", "y": "z"}\nnot JSON\n')
+    source = seqio_input.file_source(
+      {"train": str(path)}, inputs="{t}", targets="{y}"
+    )
+    task = seqio_input.find(add_task(source=source))
+    seqio_input.check_split(task, "train", use_cached=False)
+    path.write_text('{"t": "x"}\n{"t": "x", "y": "z"}\n')
+    with pytest.raises(ValueError, match="line 1: field 'y' is missing"):
+      seqio_input.check_split(task, "train", use_cached=False)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"cannot read .*a\.jsonl"):
+      seqio_input.check_split(task, "train", use_cached=False)
+
+  def test_examples_that_come_all_at_once_are_not_made(self, add_task):
+    def make():
+      raise AssertionError("this is what takes time")
+
+    source = seqio_input.ExamplesSource({"train": make})
+    task = seqio_input.find(add_task(source=source))
+    seqio_input.check_split(task, "train", use_cached=False)
+
+  def test_a_mixture_is_checked_task_by_task(
+    self, add_task, add_mixture, tmp_path
+  ):
+    lost = seqio_input.file_source(
+      {"train": str(tmp_path / "lost.tsv")}, inputs="{a}", targets="{b}"
+    )
+    tasks = [(add_task(_ROWS), 1), (add_task(source=lost), 1)]
+    mixture = seqio_input.find(add_mixture(tasks))
+    seqio_input.check_split(mixture, "validation", use_cached=False)
+    with pytest.raises(ValueError, match=r"cannot read .*lost\.tsv"):
+      seqio_input.check_split(mixture, "train", use_cached=False)
+    with pytest.raises(ValueError, match=r"no task of the mixture .* 'test'"):
+      seqio_input.check_split(mixture, "test", use_cached=False)

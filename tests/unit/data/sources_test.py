@@ -164,6 +164,38 @@ class TestExamples:
     with pytest.raises(ValueError, match="must be a list or mapping"):
       sources.verbalize(0, verbalizers="good")
 
+  @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+      ("a.tsv", "x\ttask\nhi\t0\nho\t12\n"),
+      ("a.jsonl", '{"x": "hi", "task": 0}\n{"x": "ho", "task": "12"}\n'),
+    ],
+  )
+  def test_prompt_of_a_bank(self, tmp_path, name, text):
+    path = _write(tmp_path / name, text)
+    examples = sources.examples_from(
+      path, inputs="{x}", targets="{x}", prompt_index="task"
+    )
+    assert [example["prompt_index"] for example in examples] == [0, 12]
+
+  @pytest.mark.parametrize(
+    ("value", "message"),
+    [
+      ("-1", "line 1: field 'task' must be the number of a prompt, .* got -1"),
+      ("1.0", "got 1.0"),
+      ("true", "got True"),
+      ('"rte"', "got 'rte'"),
+      ("null", "line 1: field 'task' is null"),
+    ],
+  )
+  def test_number_of_no_prompt(self, tmp_path, value, message):
+    path = _write(tmp_path / "a.jsonl", f'{{"x": "hi", "task": {value}}}\n')
+    examples = sources.examples_from(
+      path, inputs="{x}", targets="{x}", prompt_index="task"
+    )
+    with pytest.raises(ValueError, match=message):
+      list(examples)
+
   def test_field_that_is_no_text(self, tmp_path):
     path = _write(tmp_path / "a.jsonl", '{"x": ["a"]}\n')
     with pytest.raises(ValueError, match="line 1: field 'x' is a list"):

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -74,6 +75,18 @@ class TestExamplesInMemory:
     assert card != ExamplesInMemory(_examples(3, first=50), seed=0).card()
     assert card != ExamplesInMemory(_examples(3), seed=1).card()
 
+  def test_card_tells_other_prompts_of_a_bank_apart(self):
+    def card(*numbers):
+      examples = [
+        example | {"prompt_index": number}
+        for example, number in zip(_examples(3), numbers, strict=True)
+      ]
+      return ExamplesInMemory(examples, seed=0).card()
+
+    assert card(0, 1, 2) == card(0, 1, 2)
+    assert card(0, 1, 2) != card(0, 2, 1)
+    assert card(0, 0, 0) != ExamplesInMemory(_examples(3), seed=0).card()
+
   def test_no_examples(self):
     with pytest.raises(ValueError, match="there are no examples"):
       ExamplesInMemory([], seed=0)
@@ -142,6 +155,40 @@ class TestCorpusStream:
     epochs = [tuple(stream.example(n)["targets"].tolist()) for n in range(5)]
     assert len(set(epochs)) == 5
     assert tuple(stream.example(2)["targets"].tolist()) == epochs[2]
+
+  def test_card_tells_other_noise_apart(self):
+    def card(**noise):
+      objective = functools.partial(
+        objectives.span_corruption, vocab_size=600, **noise
+      )
+      stream = CorpusStream(_documents(50), objective, chunk_length=50, seed=1)
+      return stream.card()
+
+    # The defaults are told too, in case that they change one day.
+    assert card()["objective"] == {
+      "name": "span_corruption",
+      "vocab_size": 600,
+      "noise_density": 0.15,
+      "mean_span_length": 3.0,
+      "num_sentinels": 100,
+    }
+    assert card() == card(noise_density=0.15)
+    assert card() != card(noise_density=0.3)
+    assert card() != card(mean_span_length=2.0)
+
+  def test_card_is_what_a_checkpoint_gives_back(self):
+    def cut(ids, rng, *, marks):
+      del rng, marks
+      return {"inputs": ids, "targets": ids}
+
+    card = CorpusStream(
+      _documents(50),
+      functools.partial(cut, marks=(3, 4)),
+      chunk_length=5,
+      seed=1,
+    ).card()
+    assert card["objective"]["marks"] == [3, 4]
+    assert json.loads(json.dumps(card)) == card
 
   @pytest.mark.parametrize("documents", list(Documents))
   def test_too_little_text(self, documents):

@@ -120,6 +120,15 @@ def test_card_of_another_array(path):
     artifact.load_prompt(path, allow_missing_card=True)
 
 
+def test_card_of_another_array_whose_own_card_is_near(path):
+  """A run saves each prompt under its step, then as the best."""
+  artifact.save_prompt(path.with_name("prompt_20.npy"), _ARRAY + 1, _CARD)
+  (path.parent / "notes.json").write_text("[]")
+  np.save(path, _ARRAY + 1)
+  with pytest.raises(ValueError, match=r"prompt_20\.npy beside it is the same"):
+    artifact.load_prompt(path)
+
+
 @pytest.mark.parametrize("keep", [0, 5, 100, 150])
 def test_truncated_array(path, keep):
   path.write_bytes(path.read_bytes()[:keep])

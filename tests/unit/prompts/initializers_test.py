@@ -1,4 +1,6 @@
+import functools
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from flax import linen as nn
 
 from prompt_tuning.prompts import artifact, initializers
 from prompt_tuning.prompts.module import PromptBank
+from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.testing.shared import fixture_path
 
 _WORDS = {"yes": [10], "no": [11], "not yes": [12, 10], "": []}
@@ -258,6 +261,102 @@ def test_from_file(tmp_path):
     initializers.from_file(path)(_key(), (6, 4))
 
 
+def _saved(path, array, **card):
+  bank = array.shape[0] if array.ndim == 3 else 1
+  described = artifact.PromptCard(
+    length=5, width=4, backbone="x", step=1, num_prompts=bank, **card
+  )
+  artifact.save_prompt(path, array, described)
+  return path
+
+
+def _bank(init, num_prompts=3):
+  bank = PromptBank(
+    num_prompts=num_prompts, length=5, features=4, initializer=init
+  )
+  slots = jnp.zeros((1,), jnp.int32)
+  params = nn.init(lambda module: module(slots), bank)(_key())["params"]
+  return np.asarray(params["embedding"].unbox())
+
+
+def test_a_bank_starts_from_the_file_of_a_bank(tmp_path):
+  prompts = _table(15).reshape(3, 5, 4)
+  path = _saved(tmp_path / "bank.npy", prompts)
+  np.testing.assert_array_equal(_bank(initializers.from_file(path)), prompts)
+
+
+def test_all_of_a_bank_start_from_the_file_of_one_prompt(tmp_path):
+  path = _saved(tmp_path / "one.npy", _table(5))
+  prompts = _bank(initializers.from_file(path), num_prompts=2)
+  np.testing.assert_array_equal(prompts, [_table(5), _table(5)])
+
+
+def test_one_prompt_starts_from_a_bank_of_one(tmp_path):
+  path = _saved(tmp_path / "bank.npy", _table(5)[None])
+  prompt = initializers.from_file(path)(_key(), (5, 4))
+  np.testing.assert_array_equal(prompt, _table(5))
+
+
+@pytest.mark.parametrize("num_prompts", [1, 2])
+def test_a_bank_of_another_size(tmp_path, num_prompts):
+  path = _saved(tmp_path / "bank.npy", _table(15).reshape(3, 5, 4))
+  spec = PromptSpec(
+    length=5,
+    num_prompts=num_prompts,
+    initializer=functools.partial(initializers.from_file, path=path),
+  )
+  module = spec.module(embeddings=_table(), encode=_encode)
+  with pytest.raises(ValueError, match=r"set the number of prompts to 3, the"):
+    module.init(_key(), jnp.zeros((1,), jnp.int32))
+
+
+_TEMPLATE = "{soft:3} {inputs} It was {soft:2} ."
+
+
+@pytest.mark.parametrize(
+  ("tuned", "recipe"),
+  [
+    ("suffix_before_eos", {}),
+    ("prefix", {"position": "suffix_before_eos"}),
+    (_TEMPLATE, {}),
+    (_TEMPLATE, {"template": _TEMPLATE.replace("It", "This")}),
+  ],
+)
+def test_a_prompt_of_another_layout(tmp_path, tuned, recipe):
+  path = _saved(tmp_path / "prompt.npy", _table(5), layout=tuned)
+
+  def module(**options):
+    initializer = functools.partial(
+      initializers.from_file, path=path, **options
+    )
+    spec = PromptSpec(length=5, initializer=initializer, **recipe)
+    return spec.module(embeddings=_table(), encode=_encode)
+
+  here = recipe.get("template") or recipe.get("position", "prefix")
+  message = f"{re.escape(repr(tuned))}.*{re.escape(repr(here))}.*Set PromptSpec"
+  with pytest.raises(ValueError, match=message):
+    module()
+  module(allow_other_layout=True)
+
+
+@pytest.mark.parametrize(
+  "recipe", [{"position": "suffix_before_eos"}, {"template": _TEMPLATE}]
+)
+def test_a_prompt_of_the_same_layout(tmp_path, recipe):
+  (tuned,) = recipe.values()
+  path = _saved(tmp_path / "prompt.npy", _table(5), layout=tuned)
+  initializer = functools.partial(initializers.from_file, path=path)
+  spec = PromptSpec(length=5, initializer=initializer, **recipe)
+  module = spec.module(embeddings=_table(), encode=_encode)
+  np.testing.assert_array_equal(module.initializer(_key(), (5, 4)), _table(5))
+
+
+def test_a_position_that_does_not_exist():
+  message = r"PromptSpec\.position must be one of 'prefix', .* got 'infix'"
+  with pytest.raises(ValueError, match=message):
+    PromptSpec(length=5, initializer=initializers.uniform, position="infix")
+
+
 def _every_initializer():
   table = _table()
   sampled = initializers.sampled_vocabulary(table, population_size=50)
@@ -303,10 +402,7 @@ def test_prompts_of_a_bank_differ_where_they_are_drawn():
     ["no", "yes"],
     rest=initializers.sampled_vocabulary(table, population_size=50),
   )
-  bank = PromptBank(num_prompts=3, length=5, features=4, initializer=init)
-  slots = jnp.zeros((1,), jnp.int32)
-  params = nn.init(lambda module: module(slots), bank)(_key())["params"]
-  prompts = np.asarray(params["embedding"].unbox())
+  prompts = _bank(init)
   np.testing.assert_array_equal(prompts[0, :2], table[[11, 10]])
   np.testing.assert_array_equal(prompts[1, :2], prompts[0, :2])
   assert not np.array_equal(prompts[0, 2:], prompts[1, 2:])

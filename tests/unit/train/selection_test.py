@@ -52,12 +52,13 @@ def test_a_metric_that_was_not_evaluated_is_an_error():
     )
 
 
+def test_an_unknown_mode_lists_those_there_are():
+  message = r"Selection\.mode must be one of 'max', 'min', got 'highest'"
+  with pytest.raises(ValueError, match=message):
+    Selection("a/b", mode="highest")
+
+
 @pytest.mark.parametrize("patience", [0, -1])
 def test_patience_must_be_positive(patience):
   with pytest.raises(ValueError, match="patience"):
     Selection("a/b", patience=patience)
-
-
-def test_mode_must_be_known():
-  with pytest.raises(ValueError, match="maximum"):
-    Selection("a/b", mode="maximum")

@@ -1,0 +1,79 @@
+"""What a run reads: texts of files, and running text with its noise."""
+
+import json
+
+import pytest
+
+from prompt_tuning.data.features import FeatureLengths
+from prompt_tuning.data.inputs import CorpusInputs, FileInputs
+from prompt_tuning.data.vocabularies import ByteVocabulary
+
+VOCABULARY = ByteVocabulary(extra_ids=125)
+LENGTHS = FeatureLengths(inputs=32, targets=32)
+
+
+def _write(path, *rows):
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return str(path)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+  """Makes inputs of one corpus with other settings."""
+  file = _write(tmp_path / "corpus.jsonl", *[{"text": "abc " * 50}] * 4)
+
+  def make(**settings):
+    settings = {"objective": "span_corruption"} | settings
+    return CorpusInputs(
+      files=[file], cache=str(tmp_path / "tokens"), **settings
+    )
+
+  return make
+
+
+@pytest.mark.parametrize(
+  "noise", [{"noise_density": 0.3}, {"mean_span_length": 2.0}]
+)
+def test_other_noise_is_other_data(corpus, noise):
+  cards = [
+    corpus(**settings).stream(VOCABULARY, LENGTHS, seed=0).card()
+    for settings in ({}, noise)
+  ]
+  ((name, value),) = noise.items()
+  assert cards[1]["objective"][name] == value
+  assert cards[0]["objective"] != cards[1]["objective"]
+
+
+def test_another_objective_is_other_data(corpus):
+  objectives = [
+    corpus(objective=objective).stream(VOCABULARY, LENGTHS, seed=0).card()
+    for objective in ("span_corruption", "prefix_lm")
+  ]
+  names = [card["objective"]["name"] for card in objectives]
+  assert names == ["span_corruption", "prefix_lm"]
+
+
+def test_targets_too_short_for_the_noise(corpus):
+  inputs = corpus(noise_density=0.5)
+  lengths = FeatureLengths(inputs=32, targets=8)
+  with pytest.raises(ValueError, match=r"TASK_FEATURE_LENGTHS: .*, got 8"):
+    inputs.stream(VOCABULARY, lengths, seed=0)
+
+
+def test_an_unknown_objective_lists_those_there_are(corpus):
+  message = (
+    r"CorpusInputs\.objective must be one of 'span_corruption', 'prefix_lm', "
+    "got 'mlm'"
+  )
+  with pytest.raises(ValueError, match=message):
+    corpus(objective="mlm")
+
+
+def test_lines_of_a_file_may_name_a_prompt_of_a_bank(tmp_path):
+  file = _write(
+    tmp_path / "a.jsonl", {"inputs": "x", "n": 2}, {"inputs": "y", "n": 0}
+  )
+  plain = FileInputs(file=file).examples(VOCABULARY)
+  assert all("prompt_index" not in example for example in plain)
+  examples = FileInputs(file=file, prompt_index="n").examples(VOCABULARY)
+  assert [example["prompt_index"] for example in examples] == [2, 0]

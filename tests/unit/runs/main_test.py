@@ -1,0 +1,36 @@
+"""What the mains make of a configuration."""
+
+import pytest
+
+from prompt_tuning import config
+from prompt_tuning.runs import main as main_lib
+from prompt_tuning.runs import train
+
+
+@pytest.mark.parametrize(
+  ("setting", "is_learned"),
+  [
+    ("USE_CACHED_TASKS=True", True),
+    ("PROMPT_LENGTH=7", True),
+    # A run may be resumed where folders have other names.
+    ("SEQIO_CACHE_DIRS=('elsewhere',)", False),
+    ("MODEL_PARTITIONS=2", False),
+  ],
+)
+def test_settings_that_tell_a_run_from_another(setting, is_learned):
+  def settings(*changes):
+    config.parse(
+      ["models/byt5.gin", "sizes/byt5_small.gin", "runs/prompt_tune.gin"],
+      [
+        "INITIAL_CHECKPOINT_PATH='backbone'",
+        "MODEL_DIR='model_dir'",
+        "MIXTURE_OR_TASK_NAME='task'",
+        "TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 6}",
+        "TRAIN_STEPS=1",
+        *changes,
+      ],
+      entry=train.train,
+    )
+    return main_lib.settings(train.train)
+
+  assert (settings() != settings(setting)) == is_learned
