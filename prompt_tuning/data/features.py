@@ -283,7 +283,8 @@ class FeatureBuilder:
     if self.num_prompts > 1 and "prompt_index" not in example:
       raise ValueError(
         f"{name} does not say which of the bank's {self.num_prompts} prompts "
-        "it takes; give it a number as `prompt_index`"
+        "it takes; give it a number as `prompt_index` (for a file, name the "
+        "field in PROMPT_INDEX_FIELD)"
       )
     prompt_index = int(example.get("prompt_index", 0))
     if not 0 <= prompt_index < self.num_prompts:

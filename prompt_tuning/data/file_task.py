@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-from prompt_tuning.data import sources
 from prompt_tuning.data.sources import Verbalizers
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.metrics import classification, question_answering
@@ -44,22 +43,19 @@ def file_task(
   from prompt_tuning.data import seqio_input
 
   metric_fns = [_metric(metric, verbalizers, name) for metric in metrics]
-  read = functools.partial(
-    sources.examples_from,
-    inputs=inputs,
-    targets=targets,
-    verbalizers=verbalizers,
-    prompt_index=prompt_index,
-  )
-  description = repr((sorted(files.items()), read.keywords))
+  read = {
+    "inputs": inputs,
+    "targets": targets,
+    "verbalizers": verbalizers,
+    "prompt_index": prompt_index,
+  }
+  description = repr((sorted(files.items()), read))
   # A recipe names the task wherever it is used, so it is described repeatedly.
   if _REGISTERED.get(name) == description:
     return name
   seqio_input.add_text_task(
     name,
-    seqio_input.ExamplesSource(
-      {split: functools.partial(read, file) for split, file in files.items()}
-    ),
+    seqio_input.file_source(files, **read),
     vocabulary=vocabulary,
     metric_fns=metric_fns,
   )

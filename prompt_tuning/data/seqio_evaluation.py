@@ -216,7 +216,8 @@ class _OncePerStep(loggers.JSONLogger):
   """seqio's JSONL files, in which a step that comes again replaces itself.
 
   It comes again where a run was killed between an evaluation and the next
-  checkpoint.
+  checkpoint. Its predictions are replaced likewise: a folder holds what was
+  found last at a step.
   """
 
   def __call__(
@@ -241,7 +242,10 @@ def check_tasks(
       read, see `seqio_input.check_readable`.
   """
   tasks = seqio.get_subtasks(provider)
-  splits = {task.name: list(seqio_input.splits(task)) for task in tasks}
+  splits = {
+    task.name: list(seqio_input.splits(task, use_cached=use_cached))
+    for task in tasks
+  }
   evaluated = [t for t in tasks if t.metric_objs and split in splits[t.name]]
   if not evaluated:
     raise ValueError(

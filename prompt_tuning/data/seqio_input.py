@@ -129,6 +129,7 @@ def file_source(
   targets: str,
   verbalizers: sources.Verbalizers | None = None,
   field_names: Sequence[str] | None = None,
+  prompt_index: str | None = None,
 ) -> ExamplesSource:
   """Returns a source of `inputs` and `targets` from TSV or JSONL files.
 
@@ -138,6 +139,8 @@ def file_source(
     targets: Text of the target likewise, or the label's field.
     verbalizers: The word of each label.
     field_names: Names of the columns of TSV files without a header.
+    prompt_index: Name of the field that says which prompt of a bank an example
+      takes.
   """
   return ExamplesSource(
     {
@@ -148,6 +151,7 @@ def file_source(
         targets=targets,
         verbalizers=verbalizers,
         field_names=field_names,
+        prompt_index=prompt_index,
       )
       for split, path in splits.items()
     }
@@ -322,7 +326,7 @@ def training_stream(
   if isinstance(provider, seqio.Task):
     examples = read(provider)
     return streams.ExamplesInMemory(examples, seed=seed)
-  tasks = _with_split(provider, split)
+  tasks = _with_split(provider, split, use_cached=use_cached)
   left_out = [task.name for task in provider.tasks if task not in tasks]
   if left_out:
     logging.info("Mixture %s: %s have no %r split.", name, left_out, split)
@@ -336,9 +340,15 @@ def training_stream(
   )
 
 
-def _with_split(mixture: seqio.Mixture, split: str) -> list[seqio.Task]:
+def _with_split(
+  mixture: seqio.Mixture, split: str, *, use_cached: bool
+) -> list[seqio.Task]:
   """Returns the tasks of a mixture that have the split."""
-  tasks = [task for task in mixture.tasks if split in splits(task)]
+  tasks = [
+    task
+    for task in mixture.tasks
+    if split in splits(task, use_cached=use_cached)
+  ]
   if not tasks:
     raise ValueError(
       f"no task of the mixture {mixture.name!r} has a split {split!r}"
@@ -375,15 +385,29 @@ def _read(
     num_epochs=1,
     trim_output_features=False,
   )
-  return [_as_numpy(example) for example in dataset.as_numpy_iterator()]
+  try:
+    return [_as_numpy(example) for example in dataset.as_numpy_iterator()]
+  except tf.errors.OpError as error:
+    # TensorFlow's own is no OSError where a file is missing.
+    raise ValueError(
+      f"task {task.name!r}, split {split!r} cannot be read: {error.message}"
+    ) from error
 
 
-def splits(task: seqio.Task) -> Sequence[str]:
+def splits(task: seqio.Task, *, use_cached: bool) -> Sequence[str]:
   """Returns the names of a Task's splits.
+
+  Args:
+    task: The Task.
+    use_cached: Whether its cache will be read; what is in there needs no
+      source.
 
   Raises:
     ValueError: They are not known before the dataset is prepared.
   """
+  if use_cached and task.cache_dir:
+    files = tf.io.gfile.glob(f"{task.cache_dir}/info.*.json")
+    return sorted(file.rsplit("info.", 1)[1][: -len(".json")] for file in files)
   source: Any = task.source
   # seqio would only say that there are none.
   if isinstance(source, seqio.TfdsDataSource) and not source.splits:
@@ -407,7 +431,12 @@ def check_split(
     ValueError: As `check_readable`; or no task of the mixture has the split.
   """
   is_task = isinstance(provider, seqio.Task)
-  for task in [provider] if is_task else _with_split(provider, split):
+  tasks = (
+    [provider]
+    if is_task
+    else _with_split(provider, split, use_cached=use_cached)
+  )
+  for task in tasks:
     check_readable(task, split, use_cached=use_cached)
 
 
@@ -420,15 +449,15 @@ def check_readable(task: seqio.Task, split: str, *, use_cached: bool) -> None:
     ValueError: The split or cache does not exist, its file cannot be read, or a
       preprocessor wants the feature lengths.
   """
-  known = splits(task)
+  if use_cached:
+    _check_cached(task, split)
+  known = splits(task, use_cached=use_cached)
   if split not in known:
     raise ValueError(
       f"task {task.name!r} has no split {split!r}; its splits are "
       f"{sorted(known)}"
     )
-  if use_cached:
-    _check_cached(task, split)
-  elif isinstance(task.source, ExamplesSource):
+  if not use_cached and isinstance(task.source, ExamplesSource):
     task.source.check(split)
   for preprocessor in task.preprocessors:
     if isinstance(preprocessor, seqio.CacheDatasetPlaceholder):

@@ -342,5 +342,11 @@ def _describe(objective: Objective) -> dict[str, Any]:
     for name, parameter in inspect.signature(objective).parameters.items()
     if parameter.default is not parameter.empty
   }
+  name = getattr(bare, "__name__", type(bare).__name__)
   # As a checkpoint gives it back: lists for tuples.
-  return json.loads(json.dumps({"name": bare.__name__, **settings}))
+  return json.loads(json.dumps({"name": name, **settings}, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+  """Returns what JSON can write of a setting that it does not know."""
+  return value.tolist() if hasattr(value, "tolist") else repr(value)

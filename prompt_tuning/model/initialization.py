@@ -24,14 +24,15 @@ def give_heads_roles(params: Params, config: T5Config) -> Params:
   """Returns the weights with roles for the heads of the encoder.
 
   Comparing two texts needs heads that find a token's other occurrences, and
-  heads that look at a neighbour. A small T5 takes thousands of steps to find
+  heads that look at a neighbour. A small T5 may take thousands of steps to find
   either, since the scores that they need are large and start near zero. Here it
   starts with them and is free to leave them:
 
   - The first half of the heads, rounded down, *match*: their keys are projected
     as their queries are, so that equal tokens attract each other (as Trockman
-    and Kolter, 2023, start vision transformers), and their position bias keeps
-    each token from itself.
+    and Kolter, 2023, start vision transformers), and their position bias takes
+    from a token's score for itself about what it gains there at a head width
+    of 32; wider heads begin by looking at themselves as well.
   - The last head looks at the token before, the last but one at the token
     after, where there are heads left for it.
 

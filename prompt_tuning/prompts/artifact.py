@@ -168,6 +168,8 @@ def load_prompt(
       f"{source} is a prompt of width {array.shape[-1]}, but the backbone has "
       f"width {expected_width}; choose the model size that it was tuned on."
     )
+  if array.ndim == 3 and len(array) == 1:
+    array = array[0]  # A bank of one is a prompt.
   saved = SavedPrompt(array=array, card=card)
   if backbone_fingerprint:
     check_backbone(saved, backbone_fingerprint, source=source)
@@ -310,7 +312,7 @@ def _remedy(card_path: pathlib.Path, digest: str) -> str:
 def _digest_of(card_path: pathlib.Path) -> str | None:
   try:
     return json.loads(paths.read_text(card_path))["sha256"]
-  except (ValueError, TypeError, KeyError):
+  except (OSError, ValueError, TypeError, KeyError):
     return None  # Another file, or no card at all.
 
 

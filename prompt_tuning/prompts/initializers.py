@@ -249,8 +249,7 @@ def from_file(
   source = os.fspath(path)
   if layout is not None and not allow_other_layout:
     artifact.check_layout(saved, layout, source=source)
-  is_one = saved.array.ndim == 3 and len(saved.array) == 1
-  return Values(saved.array[0] if is_one else saved.array, source)
+  return Values(saved.array, source)
 
 
 def _rows_then_rest(

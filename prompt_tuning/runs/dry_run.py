@@ -1,7 +1,7 @@
 """What a run would do, without weights and without reading its data.
 
 Each function here has the name and the arguments of the run that it describes.
-It refuses what the run would refuse at its start, and computes everything else
+It refuses what shows without weights and folders, and computes everything else
 on shapes, so that XXL can be looked at on a laptop. Nothing is written.
 """
 

@@ -25,7 +25,11 @@ _LEARNED = (
   "prompt_tuning.runs.train.train.z_loss",
   "prompt_tuning.train.optimizers.",
 )
-_FOLDERS = ("prompt_tuning.data.inputs.TaskInputs.cache_dirs",)
+# Where examples lie; what they are is in the identity as their digest.
+_SAME_EXAMPLES = (
+  "prompt_tuning.data.inputs.TaskInputs.cache_dirs",
+  "prompt_tuning.data.inputs.TaskInputs.use_cached",
+)
 
 
 def define_flags() -> None:
@@ -35,8 +39,8 @@ def define_flags() -> None:
     "dry_run",
     False,
     "Print the resolved configuration, the parameters and one step or batch "
-    "by shape evaluation, and refuse what the run would refuse at its start; "
-    "read no weights and write nothing.",
+    "by shape evaluation, and refuse what shows without weights and folders; "
+    "read no weights and write nothing. Of an export, the configuration.",
   )
   flags.DEFINE_string(
     "tfds_data_dir", None, "Where TensorFlow Datasets are, or are put."
@@ -46,7 +50,7 @@ def define_flags() -> None:
 def parse(entry: Callable[..., Any]) -> None:
   """Reads recipes and settings for `entry`."""
   if FLAGS.tfds_data_dir:
-    # seqio asks for it whenever a TFDS task is read.
+    # TFDS reads it once, when it is imported, which nothing has done yet.
     os.environ["TFDS_DATA_DIR"] = FLAGS.tfds_data_dir
   config.parse(
     FLAGS.gin_file, FLAGS.gin_bindings, FLAGS.gin_search_paths, entry=entry
@@ -60,7 +64,7 @@ def settings(entry: Callable[..., Any]) -> dict[str, str]:
   return {
     name: value
     for name, value in pairs
-    if name.startswith(_LEARNED) and name not in _FOLDERS
+    if name.startswith(_LEARNED) and name not in _SAME_EXAMPLES
   }
 
 
@@ -98,6 +102,8 @@ def start(
       raise SystemExit(f"Configuration error: {error}") from error
     except (ValueError, OSError, FloatingPointError) as error:
       if logging.level_debug():
+        # JAX's note about its frames would stand after the message.
+        error.__notes__ = []
         raise
       raise SystemExit(
         f"{type(error).__name__}: {error}\n(--verbosity=1 shows where.)"

@@ -10,6 +10,7 @@ from jax import numpy as jnp
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.model import t5
+from prompt_tuning.model.initialization import Initialization
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts import layout as layout_lib
@@ -125,7 +126,7 @@ def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
 
   Raises:
     ValueError: If both or neither of a checkpoint and random weights are asked
-      for.
+      for, or another initialization and no random weights.
   """
   if from_scratch and backbone.checkpoint is not None:
     raise ValueError(
@@ -136,6 +137,11 @@ def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
     raise ValueError(
       "No backbone checkpoint is given: set INITIAL_CHECKPOINT_PATH, or say "
       "FROM_SCRATCH = True to pre-train."
+    )
+  if not from_scratch and backbone.initialization is not Initialization.T5:
+    raise ValueError(
+      f"INITIALIZATION is {backbone.initialization.value!r}, which random "
+      "weights alone take; leave it at 't5' where a checkpoint is read."
     )
 
 

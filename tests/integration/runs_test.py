@@ -342,6 +342,13 @@ def test_no_checkpoint_and_not_from_scratch_is_an_error(
   assert not list(tmp_path.iterdir())
 
 
+def test_roles_for_heads_that_are_read_are_an_error(backbone, task, tmp_path):
+  given = dataclasses.replace(backbone, initialization="head_roles")
+  with pytest.raises(ValueError, match="INITIALIZATION is 'head_roles'"):
+    train.train(**prompt_run(given, task, tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
 def test_a_checkpoint_and_from_scratch_is_an_error(backbone, task, tmp_path):
   with pytest.raises(ValueError, match="drop one of the two"):
     train.train(**prompt_run(backbone, task, tmp_path, from_scratch=True))

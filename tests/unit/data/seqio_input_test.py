@@ -288,6 +288,20 @@ class TestCachedTasks:
     examples = seqio_input.read_task(name, "train", use_cached=True)
     assert len(examples) == 3
 
+  def test_a_cached_tfds_task_needs_no_tfds_data(
+    self, add_task, cache_task, tmp_path, monkeypatch
+  ):
+    name = add_task(_ROWS)
+    cache_task(name, tmp_path)
+    task = seqio_input.find(name, cache_dirs=[str(tmp_path)])
+    absent = seqio.TfdsDataSource(
+      tfds_name="glue/sst2:2.0.0", tfds_data_dir=str(tmp_path / "none")
+    )
+    monkeypatch.setattr(task, "_source", absent)
+    assert "train" in seqio_input.splits(task, use_cached=True)
+    seqio_input.check_split(task, "train", use_cached=True)
+    assert len(seqio_input.read_task(name, "train", use_cached=True)) == 3
+
   def test_inputs_name_the_folder(self, add_task, cache_task, tmp_path):
     name = add_task(_ROWS)
     cache_task(name, tmp_path / "there")

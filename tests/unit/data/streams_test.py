@@ -268,3 +268,14 @@ class TestMixtureStream:
     stream = ExamplesInMemory(_examples(2), seed=0, num_epochs=1)
     with pytest.raises(ValueError, match="stream 'a' ends"):
       MixtureStream({"a": stream}, rates={"a": 1.0}, seed=0)
+
+
+def test_any_callable_is_an_objective():
+  class Objective:
+    def __call__(self, ids, rng, *, marks=np.array([1, 2])):
+      return {"inputs": ids, "targets": ids}
+
+  corpus = Corpus.from_documents([np.arange(8, dtype=np.uint16)])
+  stream = CorpusStream(corpus, Objective(), chunk_length=4, seed=0)
+  described = stream.card()["objective"]
+  assert described == {"name": "Objective", "marks": [1, 2]}

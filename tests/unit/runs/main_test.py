@@ -10,7 +10,7 @@ from prompt_tuning.runs import train
 @pytest.mark.parametrize(
   ("setting", "is_learned"),
   [
-    ("USE_CACHED_TASKS=True", True),
+    ("USE_CACHED_TASKS=True", False),
     ("PROMPT_LENGTH=7", True),
     # A run may be resumed where folders have other names.
     ("SEQIO_CACHE_DIRS=('elsewhere',)", False),
