@@ -35,11 +35,10 @@ $(VENV)/installed-%: pyproject.toml $(wildcard $(LOCK)) | $(BIN)/python
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Trains the embedded model again (about half an hour on two cores), from its
-# vocabulary to its checkpoint, and puts it in the place of the old one.
+# Trains the embedded model again (about half an hour), from its vocabulary to its checkpoint, and puts it in the place of the old one.
 EMBEDDED := prompt_tuning/embedded
 RUNS := runs/embedded
-STEPS := 5800
+STEPS := 5500
 
 embedded: $(VENV)/installed
 	$(BIN)/python -m prompt_tuning.tasks.small_world.vocabulary \
@@ -47,8 +46,11 @@ embedded: $(VENV)/installed
 	$(BIN)/python -m prompt_tuning.train \
 	  --gin_file=embedded/span_corruption.gin \
 	  --gin.MODEL_DIR="'$(RUNS)/spans'"
-	$(BIN)/python -m prompt_tuning.train --gin_file=embedded/lm_adapt.gin \
+	$(BIN)/python -m prompt_tuning.train --gin_file=embedded/quizzes_first.gin \
 	  --gin.INITIAL_CHECKPOINT_PATH="'$(RUNS)/spans'" \
+	  --gin.MODEL_DIR="'$(RUNS)/quizzes'"
+	$(BIN)/python -m prompt_tuning.train --gin_file=embedded/lm_adapt.gin \
+	  --gin.INITIAL_CHECKPOINT_PATH="'$(RUNS)/quizzes'" \
 	  --gin.MODEL_DIR="'$(RUNS)/adapted'"
 	rm -rf $(EMBEDDED)/checkpoint
 	$(BIN)/python -m prompt_tuning.export --gin_file=models/embedded.gin \
@@ -57,6 +59,7 @@ embedded: $(VENV)/installed
 	  --gin.EXPORT_FORMAT="'t5x_single_file'" \
 	  --gin.EXPORT_DIR="'$(EMBEDDED)/checkpoint'"
 	cp $(RUNS)/spans/metrics.jsonl $(EMBEDDED)/span_corruption.jsonl
+	cp $(RUNS)/quizzes/metrics.jsonl $(EMBEDDED)/quizzes_first.jsonl
 	cp $(RUNS)/adapted/metrics.jsonl $(EMBEDDED)/lm_adaptation.jsonl
 
 # Resolves anew, in an environment of its own.

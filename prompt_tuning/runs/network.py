@@ -138,9 +138,10 @@ def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
       "No backbone checkpoint is given: set INITIAL_CHECKPOINT_PATH, or say "
       "FROM_SCRATCH = True to pre-train."
     )
-  if not from_scratch and backbone.initialization is not Initialization.T5:
+  kind = Initialization(backbone.initialization)
+  if not from_scratch and kind is not Initialization.T5:
     raise ValueError(
-      f"INITIALIZATION is {backbone.initialization.value!r}, which random "
+      f"INITIALIZATION is {kind.value!r}, which random "
       "weights alone take; leave it at 't5' where a checkpoint is read."
     )
 

@@ -7,7 +7,7 @@ from prompt_tuning.tasks.small_world.instance import Instance
 LABELS = tuple(lexicon.TOPICS)
 INSTRUCTIONS = (
   "which topic is this ?",
-  "sports , cooking , science , music or travel ?",
+  "what is it about ?",
   "topic of the text :",
 )
 

@@ -9,7 +9,7 @@ instruction, or a tuned soft prompt in its place, asks for it.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prompt_tuning.tasks.small_world import (
   articles,
@@ -61,12 +61,12 @@ SKILLS = {
 }
 
 # How often each skill is drawn; topic is learnt from few texts.
-_SKILL_WEIGHTS = {
-  "sentiment": 0.22,
-  "entailment": 0.26,
-  "paraphrase": 0.24,
-  "topic": 0.04,
-  "choice": 0.24,
+SKILL_WEIGHTS = {
+  "sentiment": 0.18,
+  "entailment": 0.3,
+  "paraphrase": 0.2,
+  "topic": 0.06,
+  "choice": 0.26,
 }
 _PLAIN = (
   reviews.gloss,
@@ -74,9 +74,9 @@ _PLAIN = (
   paraphrases.restatement,
   quizzes.entry,
 )
-_PLAIN_SHARE = 0.1
-_INSTRUCTED_SHARE = 0.75
-_ANSWER_FIRST_SHARE = 0.1
+_PLAIN_SHARE = 0.04
+_INSTRUCTED_SHARE = 0.65
+_ANSWER_FIRST_SHARE = 0.27
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,13 +120,11 @@ def _answer_first(draw: Draw, skill: Skill) -> tuple[str, ...]:
   return (f"{first.label} .", first.text, f"{second.label} . {second.text}")
 
 
-def _document(draw: Draw) -> Document:
+def _document(draw: Draw, weights: Mapping[str, float]) -> Document:
   if draw.chance(_PLAIN_SHARE):
     plain = _PLAIN[int(draw.rng.random() * len(_PLAIN))]
     return Document((plain(draw),))
-  (name,) = draw.rng.choices(
-    tuple(_SKILL_WEIGHTS), weights=tuple(_SKILL_WEIGHTS.values())
-  )
+  (name,) = draw.rng.choices(tuple(weights), weights=tuple(weights.values()))
   skill = SKILLS[name]
   form = draw.rng.random()
   if form < _INSTRUCTED_SHARE:
@@ -136,22 +134,40 @@ def _document(draw: Draw) -> Document:
   return Document(_continued(draw, skill))
 
 
-def drafts(seed: int, split: str = TRAIN) -> Iterator[Document]:
-  """Yields documents for ever, the same ones for the same seed and split.
+def drafts(
+  seed: int,
+  split: str = TRAIN,
+  *,
+  skill_weights: Mapping[str, float] = SKILL_WEIGHTS,
+) -> Iterator[Document]:
+  """Yields documents for ever, the same ones for the same arguments.
 
   Args:
     seed: names the stream.
     split: "train" holds no held-out combination; "validation" may.
+    skill_weights: how often each of SKILLS is drawn, relative to the others;
+      those not named are not drawn.
 
   Raises:
-    ValueError: for another split.
+    ValueError: for another split or skill.
   """
+  unknown = sorted(set(skill_weights) - set(SKILLS))
+  if unknown or not skill_weights:
+    raise ValueError(
+      f"skill_weights: expected some of {', '.join(SKILLS)}, got "
+      f"{', '.join(unknown) or 'none'}."
+    )
   draw = Draw(f"corpus/{seed}", split)
   while True:
-    yield _document(draw)
+    yield _document(draw, skill_weights)
 
 
-def documents(seed: int, split: str = TRAIN) -> Iterator[str]:
+def documents(
+  seed: int,
+  split: str = TRAIN,
+  *,
+  skill_weights: Mapping[str, float] = SKILL_WEIGHTS,
+) -> Iterator[str]:
   """Yields the text of `drafts`: one document of one to six sentences each."""
-  for draft in drafts(seed, split):
+  for draft in drafts(seed, split, skill_weights=skill_weights):
     yield draft.text

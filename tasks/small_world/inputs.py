@@ -7,6 +7,7 @@ core, some thirty tokens each, so a run waits a few seconds at most.
 import dataclasses
 import functools
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -15,12 +16,13 @@ from prompt_tuning.data.corpus import Corpus
 from prompt_tuning.data.features import FeatureLengths
 from prompt_tuning.data.inputs import Objective
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.tasks.small_world.documents import documents
+from prompt_tuning.tasks.small_world.documents import SKILL_WEIGHTS, documents
 from prompt_tuning.tasks.small_world.draw import TRAIN
 from prompt_tuning.tasks.small_world.objectives import (
   sentence_end_ids,
   sentence_prefix_lm,
 )
+from prompt_tuning.types import enum_member
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class SmallWorldInputs:
     corpus_seed: Names the stream of documents.
     border_share: Fraction of documents that prefix_lm splits at a border of
       sentences.
+    skill_weights: How often each skill is drawn, relative to the others.
   """
 
   objective: Objective | str
@@ -42,9 +45,15 @@ class SmallWorldInputs:
   num_documents: int = 200_000
   corpus_seed: int = 0
   border_share: float = 0.6
+  skill_weights: Mapping[str, float] = dataclasses.field(
+    default_factory=lambda: dict(SKILL_WEIGHTS)
+  )
 
   def __post_init__(self):
-    object.__setattr__(self, "objective", Objective(self.objective))
+    objective = enum_member(
+      Objective, self.objective, name="SmallWorldInputs.objective"
+    )
+    object.__setattr__(self, "objective", objective)
     if self.num_documents < 1:
       raise ValueError(
         "SmallWorldInputs.num_documents must be at least 1, got "
@@ -89,12 +98,9 @@ class SmallWorldInputs:
     )
 
   def _span_corruption(self, vocabulary, lengths, seed) -> streams.CorpusStream:
-    fitting = objectives.lengths_for_span_corruption(lengths.inputs)
-    if fitting.targets > lengths.targets:
-      raise ValueError(
-        f"TASK_FEATURE_LENGTHS: span corruption of inputs of {lengths.inputs} "
-        f"tokens needs targets of {fitting.targets}, got {lengths.targets}."
-      )
+    fitting = objectives.lengths_for_span_corruption(
+      lengths.inputs, targets_length=lengths.targets
+    )
     return streams.CorpusStream(
       self._corpus(vocabulary, longest=None),
       functools.partial(
@@ -108,7 +114,9 @@ class SmallWorldInputs:
 
   def _corpus(self, vocabulary: Vocabulary, *, longest: int | None) -> Corpus:
     """Draws and tokenises the documents, those of at most `longest` tokens."""
-    texts = documents(self.corpus_seed, self.split)
+    texts = documents(
+      self.corpus_seed, self.split, skill_weights=self.skill_weights
+    )
     tokenised = (vocabulary.encode(text) for text in texts)
     if longest is not None:
       tokenised = (ids for ids in tokenised if 2 <= len(ids) <= longest)

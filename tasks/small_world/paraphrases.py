@@ -6,9 +6,9 @@ from prompt_tuning.tasks.small_world.instance import Instance
 
 LABELS = ("same", "different")
 INSTRUCTIONS = (
-  "do the two sentences mean the same or something different ?",
-  "compare the sentences , same or different :",
-  "same meaning or different meaning ?",
+  "same or different ?",
+  "compare the two sentences :",
+  "do both mean the same ?",
 )
 
 # How the different pairs differ; the rest of them swap roles.

@@ -6,9 +6,9 @@ from prompt_tuning.tasks.small_world.instance import Instance
 
 LABELS = ("A", "B", "C", "D")
 INSTRUCTIONS = (
-  "choose A , B , C or D .",
-  "give the letter of the answer :",
-  "solve this quiz with a letter .",
+  "choose the letter .",
+  "letter of the answer :",
+  "which letter is right ?",
 )
 
 
@@ -18,11 +18,14 @@ def quiz(draw: Draw) -> Instance:
 
 
 def exercise(draw: Draw) -> Instance:
-  """Writes a question with two, three or four options."""
-  return _quiz(draw, LABELS[: draw.rng.randint(2, len(LABELS))])
+  """Writes an easier question: two, three or four options, or by name."""
+  num_options = 2 if draw.chance(0.4) else draw.rng.randint(2, len(LABELS))
+  return _quiz(draw, LABELS[:num_options], by_name=draw.chance(0.25))
 
 
-def _quiz(draw: Draw, letters: tuple[str, ...]) -> Instance:
+def _quiz(
+  draw: Draw, letters: tuple[str, ...], *, by_name: bool = False
+) -> Instance:
   kinds = draw.some(tuple(lexicon.KINDS), len(letters))
   place = int(draw.rng.random() * len(letters))
   members, properties = lexicon.KINDS[kinds[place]]
@@ -30,6 +33,8 @@ def _quiz(draw: Draw, letters: tuple[str, ...]) -> Instance:
   options = [draw.one(lexicon.KINDS[kind][0]) for kind in kinds]
   options[place] = draw.beside(asked, members)
   right, letter = options[place], letters[place]
+  if by_name:
+    asked = f"is the {right}"
   listed = " ".join(
     f"{letter} {option}"
     for letter, option in zip(letters, options, strict=True)

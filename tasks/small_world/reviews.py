@@ -6,8 +6,8 @@ from prompt_tuning.tasks.small_world.instance import Instance
 
 LABELS = ("positive", "negative")
 INSTRUCTIONS = (
-  "is this review positive or negative ?",
-  "say how the writer feels , positive or negative .",
+  "positive or negative ?",
+  "how does the writer feel ?",
   "sentiment of the review :",
 )
 

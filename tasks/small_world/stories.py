@@ -8,8 +8,8 @@ from prompt_tuning.tasks.small_world.instance import Instance
 
 LABELS = ("yes", "no", "maybe")
 INSTRUCTIONS = (
-  "is the claim true , yes , no or maybe ?",
-  "does the claim follow from the story ?",
+  "yes , no or maybe ?",
+  "does the claim follow ?",
   "verdict on the claim :",
 )
 
@@ -89,9 +89,9 @@ def _premise(draw: Draw, *, num_facts: int = 2) -> list[_Fact]:
   first, second = draw.some(lexicon.NAMES, 2)
   one, other = draw.some(tuple(_RELATIONS), 2)
   kind = draw.rng.random()
-  if kind < 0.6:
+  if kind < 0.4:
     owners = ((first, one), (second, one))
-  elif kind < 0.8:
+  elif kind < 0.7:
     owners = ((first, one), (first, other))
   else:
     owners = ((first, one), (second, other))
@@ -126,8 +126,8 @@ def _open_claim(draw: Draw, facts: list[_Fact]) -> _Fact:
   told = {fact.relation for fact in facts if fact.who == who}
   untold = [name for name in _RELATIONS if name not in told]
   known = [fact.relation for fact in facts if fact.relation in untold]
-  # Half of the open claims ask for a relation told of the other person alone.
-  relation = known[0] if known and draw.chance(0.5) else draw.one(untold)
+  # Some open claims ask for a relation told of the other person alone.
+  relation = known[0] if known and draw.chance(0.4) else draw.one(untold)
   value = draw.beside(who, _RELATIONS[relation].values)
   return _Fact(who, relation, value)
 

@@ -272,10 +272,11 @@ class TestMixtureStream:
 
 def test_any_callable_is_an_objective():
   class Objective:
-    def __call__(self, ids, rng, *, marks=np.array([1, 2])):
+    def __call__(self, ids, rng, *, marks):
       return {"inputs": ids, "targets": ids}
 
+  objective = functools.partial(Objective(), marks=np.array([1, 2]))
   corpus = Corpus.from_documents([np.arange(8, dtype=np.uint16)])
-  stream = CorpusStream(corpus, Objective(), chunk_length=4, seed=0)
+  stream = CorpusStream(corpus, objective, chunk_length=4, seed=0)
   described = stream.card()["objective"]
   assert described == {"name": "Objective", "marks": [1, 2]}

@@ -51,6 +51,17 @@ def test_prefix_lm_often_asks_for_a_label_first(vocabulary):
   assert sum(first in labels for first in firsts) > 45
 
 
+def test_other_borders_are_other_data(vocabulary):
+  first, other = (
+    SmallWorldInputs(
+      objective="prefix_lm", num_documents=50, border_share=share
+    ).stream(vocabulary, _LENGTHS, seed=0)
+    for share in (0.6, 0.1)
+  )
+  assert first.card()["objective"]["border_share"] == 0.6
+  assert first.card() != other.card()
+
+
 def test_too_short_targets_name_what_is_needed(vocabulary):
   inputs = SmallWorldInputs(objective="span_corruption", num_documents=50)
   with pytest.raises(ValueError, match="needs targets of 10, got 4"):
@@ -58,7 +69,8 @@ def test_too_short_targets_name_what_is_needed(vocabulary):
 
 
 def test_an_unknown_objective_is_refused():
-  with pytest.raises(ValueError, match="'mlm' is not a valid Objective"):
+  message = r"objective must be one of 'span_corruption', .* got 'mlm'"
+  with pytest.raises(ValueError, match=message):
     SmallWorldInputs(objective="mlm")
 
 
