@@ -133,15 +133,6 @@ def test_trainable_parameters_can_be_read_alone(tmp_path):
   _assert_equal(files.load_trainable(tmp_path, step=5), state.trainable)
 
 
-def test_the_best_step_is_known_without_a_run(tmp_path):
-  assert files.best_step(tmp_path) is None
-  checkpoints = Checkpoints(tmp_path, run=RUN)
-  _save(checkpoints, 1)
-  assert files.best_step(tmp_path) is None
-  _save(checkpoints, 2, progress={"best": {"step": 1, "value": 0.5}})
-  assert files.best_step(tmp_path) == 1
-
-
 @pytest.mark.parametrize(
   "make_optimizer", [optimizers.adafactor, optimizers.adamw]
 )
