@@ -35,7 +35,8 @@ $(VENV)/installed-%: pyproject.toml $(wildcard $(LOCK)) | $(BIN)/python
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Trains the embedded model again (about half an hour), from its vocabulary to its checkpoint, and puts it in the place of the old one.
+# Trains the embedded model again (about half an hour), from its vocabulary to
+# its checkpoint, and puts it in the place of the old one.
 EMBEDDED := prompt_tuning/embedded
 RUNS := runs/embedded
 STEPS := 5500
