@@ -24,9 +24,9 @@ def give_heads_roles(params: Params, config: T5Config) -> Params:
   """Returns the weights with roles for the heads of the encoder.
 
   Comparing two texts needs heads that find a token's other occurrences, and
-  heads that look at a neighbour. The scores that either needs are large and start
-  near zero, so that few steps do not find them. Here a T5 starts with them and is
-  free to leave them:
+  heads that look at a neighbour. The scores that either needs are large, and
+  those of a fresh T5 are near zero. Here it starts with both and is free to
+  leave them:
 
   - The first half of the heads, rounded down, *match*: their keys are projected
     as their queries are, so that equal tokens attract each other (as Trockman

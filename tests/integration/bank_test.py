@@ -7,8 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from prompt_tuning.backbone import Backbone
-from prompt_tuning.checkpoints import t5x
 from prompt_tuning.data.file_task import file_task
 from prompt_tuning.data.inputs import FileInputs, TaskInputs
 from prompt_tuning.data.vocabularies import ByteVocabulary
@@ -17,7 +15,6 @@ from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.artifact import load_prompt, save_prompt
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import infer, train
-from prompt_tuning.testing import fakes
 from prompt_tuning.train import optimizers, plan
 
 LABELS = ("no", "yes")
@@ -33,15 +30,6 @@ ROWS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   return tmp_path_factory.mktemp("bank")
-
-
-@pytest.fixture(scope="module")
-def backbone(folder):
-  model = fakes.tiny_model(vocab_size=384)
-  path = t5x.save(fakes.tiny_params(model), folder / "backbone", step=7)
-  return Backbone(
-    config=model.config, vocabulary=VOCABULARY, checkpoint=str(path)
-  )
 
 
 @pytest.fixture(scope="module")

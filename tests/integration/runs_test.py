@@ -36,15 +36,6 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def backbone(folder):
-  model = fakes.tiny_model(vocab_size=384)
-  path = t5x.save(fakes.tiny_params(model), folder / "backbone", step=7)
-  return Backbone(
-    config=model.config, vocabulary=VOCABULARY, checkpoint=str(path)
-  )
-
-
-@pytest.fixture(scope="module")
 def task(folder):
   rng = np.random.default_rng(0)
   for split in ("train", "validation"):
