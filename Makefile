@@ -35,11 +35,11 @@ $(VENV)/installed-%: pyproject.toml $(wildcard $(LOCK)) | $(BIN)/python
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Trains the embedded model again (about half an hour), from its vocabulary to
+# Trains the embedded model again (about an hour), from its vocabulary to
 # its checkpoint, and puts it in the place of the old one.
 EMBEDDED := prompt_tuning/embedded
 RUNS := runs/embedded
-STEPS := 5500
+STEPS := 11000
 
 embedded: $(VENV)/installed
 	$(BIN)/python -m prompt_tuning.tasks.small_world.vocabulary \

@@ -1,6 +1,7 @@
 """How a T5 that is trained from nothing begins."""
 
 import enum
+import math
 
 from jax import numpy as jnp
 
@@ -15,8 +16,8 @@ class Initialization(enum.Enum):
   HEAD_ROLES = "head_roles"
 
 
-# Scores that a head adds to, or takes from, a distance before it has learnt
-# anything: enough to look nearly nowhere else, and to be unlearnt.
+# What a head adds to its score for a neighbour before it has learnt anything:
+# enough to look nearly nowhere else, and to be unlearnt.
 _ATTRACTION = 6.0
 
 
@@ -30,9 +31,9 @@ def give_heads_roles(params: Params, config: T5Config) -> Params:
 
   - The first half of the heads, rounded down, *match*: their keys are projected
     as their queries are, so that equal tokens attract each other (as Trockman
-    and Kolter, 2023, start vision transformers), and their position bias takes
-    from a token's score for itself about what it gains there at a head width
-    of 32; wider heads begin by looking at themselves as well.
+    and Kolter, 2023, start vision transformers). A token's score for an equal
+    one is then about the root of the head's width, which their position bias
+    takes from its score for itself.
   - The last head looks at the token before, the last but one at the token
     after, where there are heads left for it.
 
@@ -47,7 +48,9 @@ def give_heads_roles(params: Params, config: T5Config) -> Params:
     layer["attention"] = _match(layer["attention"], matching, config)
     encoder[f"layers_{index}"] = layer
   bias = encoder["relpos_bias"]["rel_embedding"]
-  encoder["relpos_bias"] = {"rel_embedding": _look(bias, matching)}
+  encoder["relpos_bias"] = {
+    "rel_embedding": _look(bias, matching, config.head_dim)
+  }
   return {**params, "encoder": encoder}
 
 
@@ -60,11 +63,11 @@ def _match(attention: Params, matching: int, config: T5Config) -> Params:
   return {**attention, "key": {"kernel": keys}}
 
 
-def _look(bias: Array, matching: int) -> Array:
+def _look(bias: Array, matching: int, head_dim: int) -> Array:
   """Sets the relative position bias [H, buckets] that the roles need."""
   num_heads, num_buckets = bias.shape
   itself, before, after = 0, 1, num_buckets // 2 + 1
-  bias = bias.at[:matching, itself].set(-_ATTRACTION)
+  bias = bias.at[:matching, itself].set(-math.sqrt(head_dim))
   if num_heads > matching:
     bias = bias.at[num_heads - 1, before].set(_ATTRACTION)
   if num_heads > matching + 1:

@@ -72,6 +72,32 @@ def linear_warmup(
   return warmed_up
 
 
+def linear_cooldown(
+  *, schedule: optax.Schedule, total_steps: int, cooldown_steps: int
+) -> optax.Schedule:
+  """Scales `schedule` from itself down to 0 over a run's last steps.
+
+  Args:
+    schedule: What is followed until then.
+    total_steps: Steps of the run, after which the rate is 0.
+    cooldown_steps: How many of them, at the end, it takes.
+
+  Raises:
+    ValueError: The cooldown has no step or is longer than the run.
+  """
+  if not 1 <= cooldown_steps <= total_steps:
+    raise ValueError(
+      f"linear_cooldown: cooldown_steps must lie between 1 and total_steps "
+      f"({total_steps}), got {cooldown_steps}."
+    )
+
+  def cooled_down(step):
+    left = (total_steps - step) / cooldown_steps
+    return schedule(step) * jnp.clip(left, 0.0, 1.0)
+
+  return cooled_down
+
+
 def _decay_weights(rate: float) -> optax.GradientTransformation:
   """Subtracts `rate` of each weight, not multiplied by the learning rate."""
   return optax.stateless(

@@ -119,38 +119,63 @@ TOPICS = {
   },
 }  # fmt: skip
 
-# Kind of thing -> members, and two or three ways to say what they share.
+# Kind of thing -> members, and what is true of all of them: enough properties
+# for those that were stated of a thing to tell those that never were.
 KINDS = {
   "animal": (
     ("lion", "tiger", "wolf", "bear", "goat", "horse"),
-    ("is a kind of animal", "can breathe", "might bite you"),
+    (
+      "is a kind of animal", "can breathe", "might bite you", "has two ears",
+      "drinks water",
+    ),
   ),
   "fruit": (
     ("banana", "lemon", "cherry", "peach", "grape", "melon"),
-    ("is a kind of fruit", "tastes sweet", "grows on a plant"),
+    (
+      "is a kind of fruit", "tastes sweet", "grows on a plant",
+      "is full of juice", "can be eaten",
+    ),
   ),
   "tool": (
-    ("hammer", "saw", "drill", "shovel", "wrench", "rake"),
-    ("is a kind of tool", "helps you build", "lies in a workshop"),
+    ("hammer", "chisel", "drill", "shovel", "wrench", "rake"),
+    (
+      "is a kind of tool", "helps you build", "lies in a workshop",
+      "has a handle", "does hard work",
+    ),
   ),
   "vehicle": (
     ("car", "bus", "train", "truck", "scooter", "tram"),
-    ("is a kind of vehicle", "has wheels", "needs a driver"),
+    (
+      "is a kind of vehicle", "has wheels", "needs a driver", "has an engine",
+      "takes you far",
+    ),
   ),
   "clothing": (
     ("shirt", "coat", "skirt", "jacket", "scarf", "glove"),
-    ("is a kind of clothing", "keeps you warm", "is sewn by a tailor"),
+    (
+      "is a kind of clothing", "keeps you warm", "is sewn by a tailor",
+      "hangs in a wardrobe", "is put on",
+    ),
   ),
   "furniture": (
     ("chair", "table", "sofa", "desk", "bed", "shelf"),
-    ("is a kind of furniture", "furnishes a room", "is made by a carpenter"),
+    (
+      "is a kind of furniture", "furnishes a room", "is made by a carpenter",
+      "stands in the office", "is often wooden",
+    ),
   ),
   "instrument": (
     ("piano", "violin", "guitar", "flute", "drum", "trumpet"),
-    ("is a kind of instrument", "makes music", "belongs in a band"),
+    (
+      "is a kind of instrument", "makes music", "belongs in a band",
+      "plays a tune", "is heard in a concert",
+    ),
   ),
   "building": (
-    ("house", "castle", "tower", "church", "school", "barn"),
-    ("is a kind of building", "has an address", "was built with bricks"),
+    ("house", "castle", "tower", "church", "palace", "barn"),
+    (
+      "is a kind of building", "has an address", "was built with bricks",
+      "has a roof", "costs much rent",
+    ),
   ),
 }  # fmt: skip

@@ -90,7 +90,7 @@ def review(draw: Draw) -> Instance:
     f"verdict : a {'good' if good else 'bad'} {item} .",
     f"the writer {'liked' if good else 'did not like'} the {item} .",
     f"did the {parts[0]} please the writer ? {'yes' if good else 'no'} .",
-    f"stars : {draw.one(('five', 'four') if good else ('one', 'two'))} .",
+    f"stars : {'five' if good else 'one'} .",
     f"so this review is {LABELS[0] if good else LABELS[1]} .",
   )
   return Instance(text, LABELS[0] if good else LABELS[1], sequels)

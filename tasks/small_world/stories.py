@@ -111,7 +111,7 @@ def _false_claim(draw: Draw, facts: list[_Fact], fact: _Fact) -> _Fact | None:
     for other in facts
     if other.relation == fact.relation and other.value != fact.value
   ]
-  if rivals and draw.chance(0.5):
+  if rivals and draw.chance(0.35):
     if draw.permits(fact.who, rivals[0]):
       return dataclasses.replace(fact, value=rivals[0])
     return None
@@ -127,7 +127,7 @@ def _open_claim(draw: Draw, facts: list[_Fact]) -> _Fact:
   untold = [name for name in _RELATIONS if name not in told]
   known = [fact.relation for fact in facts if fact.relation in untold]
   # Some open claims ask for a relation told of the other person alone.
-  relation = known[0] if known and draw.chance(0.4) else draw.one(untold)
+  relation = known[0] if known and draw.chance(0.3) else draw.one(untold)
   value = draw.beside(who, _RELATIONS[relation].values)
   return _Fact(who, relation, value)
 
@@ -138,7 +138,7 @@ def story(draw: Draw) -> Instance:
   The claim follows from it, contradicts it, or stays open.
   """
   # The number comes first: a fact that is drawn counts as held out or not.
-  return _judged(draw, _premise(draw, num_facts=1 if draw.chance(0.5) else 2))
+  return _judged(draw, _premise(draw, num_facts=1 if draw.chance(0.6) else 2))
 
 
 def _judged(draw: Draw, facts: list[_Fact]) -> Instance:

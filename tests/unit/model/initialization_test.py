@@ -11,12 +11,12 @@ from prompt_tuning.model.initialization import give_heads_roles
 TOKENS = np.array([[7, 11, 5, 7, 23, 31, 40, 2]])
 
 
-def _config(num_heads: int) -> T5Config:
+def _config(num_heads: int, head_dim: int) -> T5Config:
   return T5Config(
     vocab_size=64,
     embed_dim=64,
     num_heads=num_heads,
-    head_dim=32,
+    head_dim=head_dim,
     mlp_dim=16,
     num_encoder_layers=2,
     num_decoder_layers=1,
@@ -39,9 +39,9 @@ def _weights(params, config, layer: int) -> np.ndarray:
   return np.asarray(jax.nn.softmax(scores, axis=-1))
 
 
-@pytest.fixture(scope="module", params=[4, 5])
+@pytest.fixture(scope="module", params=[(4, 32), (5, 32), (4, 64)])
 def started(request):
-  config = _config(request.param)
+  config = _config(*request.param)
   params = t5.init_params(t5.T5(config), jax.random.key(0))
   return config, params, give_heads_roles(params, config)
 
@@ -91,7 +91,7 @@ def test_everything_else_stays(started):
 
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_few_heads_take_the_first_roles(num_heads):
-  config = _config(num_heads)
+  config = _config(num_heads, 32)
   params = t5.init_params(t5.T5(config), jax.random.key(0))
   bias = give_heads_roles(params, config)["encoder"]["relpos_bias"]
   before = np.asarray(bias["rel_embedding"])[-1, 1]

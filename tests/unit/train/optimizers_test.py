@@ -101,6 +101,29 @@ def test_linear_warmup_needs_steps():
     )
 
 
+def test_linear_cooldown_leaves_the_schedule_until_its_last_steps():
+  schedule = optimizers.linear_cooldown(
+    schedule=optimizers.constant(learning_rate=0.3),
+    total_steps=50,
+    cooldown_steps=10,
+  )
+  np.testing.assert_allclose(
+    [schedule(step) for step in (0, 40, 45, 50, 60)],
+    [0.3, 0.3, 0.15, 0, 0],
+    rtol=1e-6,
+  )
+
+
+@pytest.mark.parametrize("cooldown_steps", [0, 51])
+def test_linear_cooldown_fits_the_run(cooldown_steps):
+  with pytest.raises(ValueError, match="cooldown_steps must lie between"):
+    optimizers.linear_cooldown(
+      schedule=optimizers.constant(learning_rate=1.0),
+      total_steps=50,
+      cooldown_steps=cooldown_steps,
+    )
+
+
 def test_adamw_equals_optax_with_clipping():
   gradient = {"p": jnp.full((3,), 10.0)}
   params = {"p": jnp.ones((3,))}
