@@ -1,0 +1,1 @@
+"""Measures this library against other systems; see docs/performance.md."""

@@ -1,0 +1,124 @@
+"""The measuring programs, processes and all."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import sizes
+from benchmarks.jobs import Job
+from benchmarks.remote import Remote
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = [
+  "--size=tiny",
+  "--vocab_size=64",
+  "--batch_size=8",  # Tests run on eight devices.
+  "--inputs_length=6",
+  "--targets_length=3",
+  "--prompt_length=4",
+  "--matrix_width=64",
+]
+
+
+def run(module, *arguments):
+  return subprocess.run(
+    [sys.executable, "-m", f"benchmarks.{module}", *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_other_systems_are_measured_without_jax():
+  script = (
+    "import sys; sys.modules['jax'] = None\n"
+    "import benchmarks.worker, benchmarks.compare"
+  )
+  subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_what_a_worker_prints_is_no_answer(capfd, monkeypatch, tmp_path):
+  # A library that talks while it is imported.
+  system = tmp_path / "loud_system.py"
+  system.write_text(
+    "print('loud')\n"
+    "class System:\n"
+    "  def __init__(self, job): print('building')\n"
+    "  def start(self): print('starting')\n"
+    "  def run(self, num_steps): print('running', num_steps)\n"
+    "  def facts(self): return {'pid': __import__('os').getpid()}\n"
+  )
+  monkeypatch.setattr(
+    "benchmarks.remote.WORKER",
+    [
+      "-c",
+      "from benchmarks import systems, worker\n"
+      "from benchmarks.flops import Mode\n"
+      "systems.SYSTEMS['loud'] = systems.Entry("
+      "'loud_system', 'System', Mode.FULL)\n"
+      "worker.main()",
+    ],
+  )
+  monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+  job = Job(kind="train_step", sizes={"vocab_size": 8})
+  with Remote("loud", job) as remote:
+    turn = remote.run(3)
+    report = remote.report()
+  assert turn.seconds > 0
+  assert report["facts"]["pid"] != os.getpid()
+  assert "running 3" in capfd.readouterr().err
+  assert not pathlib.Path(f"/proc/{report['facts']['pid']}").exists()
+
+
+def test_a_worker_that_ends_is_named():
+  job = Job(kind="train_step", sizes=sizes.read("tiny", vocab_size=64))
+  with pytest.raises(
+    RuntimeError, match=r"'theirs' ended with status 1 .*build"
+  ):
+    Remote("theirs", job)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--systems=theirs"], "unknown system 'theirs'"),
+    (["--systems=ours,ours"], "none twice"),
+    (["--systems=ours", "--baseline=peft"], "--baseline=peft is none of ours"),
+    (["--length_multiple=8"], "--length_multiple is read with --lengths_file"),
+    (["--size=huge"], "unknown size 'huge'"),
+  ],
+)
+def test_refuses_before_anything_is_started(arguments, message):
+  result = run("compare", *arguments)
+  assert result.returncode
+  assert message in result.stderr + result.stdout
+  assert "starting" not in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ["train_step", "eval", "decode"])
+def test_measures_and_reports(job, tmp_path):
+  output = tmp_path / "figures.json"
+  result = run(
+    "compare",
+    *TINY,
+    f"--job={job}",
+    "--systems=ours,ours_model_tuning",
+    "--matrix=matrix_xla",
+    "--rounds=2",
+    "--steps=2",
+    f"--output={output}",
+  )
+  assert result.returncode == 0, result.stderr
+  for name in ("ours", "ours_model_tuning", "floor_full", "floor_model"):
+    assert f"| {name} " in result.stdout
+  figures = json.loads(output.read_text())
+  measured = figures["measurements"]["ours"]
+  assert len(measured["seconds"]) == 2
+  assert (
+    0 < measured["report"]["base_memory"] < measured["report"]["peak_memory"]
+  )
