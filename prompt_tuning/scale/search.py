@@ -1,0 +1,120 @@
+"""Tries the meshes that a slice allows, and takes the fastest that fits."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from absl import logging
+from jax.sharding import Mesh
+
+from prompt_tuning.scale.compilation import Cost, DoesNotFit, compile_for
+from prompt_tuning.scale.programs import Run
+from prompt_tuning.scale.slices import Slice
+from prompt_tuning.train import mesh as mesh_lib
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trial:
+  """A mesh with what came of it.
+
+  Attributes:
+    data: Ways to cut the batch.
+    model: Ways to cut the wide axes of the parameters.
+    weight_bytes: Parameters on each chip; None if they cannot be cut so.
+    cost: Of a training step; None if there is no such step.
+    refusal: Why not.
+  """
+
+  data: int
+  model: int
+  weight_bytes: int | None = None
+  cost: Cost | None = None
+  refusal: str | None = None
+
+  @property
+  def name(self) -> str:
+    """The mesh in words."""
+    return f"data={self.data} x model={self.model}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+  """What a run would be on a slice.
+
+  Attributes:
+    slice: The slice.
+    trials: The meshes tried, by their training step.
+    best: The fastest that fits, None if none does.
+    costs: All steps on the best mesh.
+    failures: Why a step other than training is not among them, by its name.
+  """
+
+  slice: Slice
+  trials: Sequence[Trial]
+  best: Trial | None
+  costs: Sequence[Cost]
+  failures: dict[str, str]
+
+
+def make_plan(
+  run: Run, slice_: Slice, *, model_ways: Sequence[int] | None = None
+) -> Plan:
+  """Compiles the training step for every mesh, the others for the best one.
+
+  Args:
+    run: What is to be run.
+    slice_: Where.
+    model_ways: Sizes of the model axis to try; every power of two by default.
+  """
+  devices = slice_.devices()
+  chip = slice_.chip
+  trials = []
+  for ways in model_ways or _powers_of_two(slice_.num_chips):
+    trial = _try(run, slice_, devices, ways)
+    logging.info("%s, %s: %s", slice_.name, trial.name, _outcome(trial))
+    trials.append(trial)
+  fitting = [trial for trial in trials if trial.cost is not None]
+  if not fitting:
+    return Plan(slice=slice_, trials=trials, best=None, costs=(), failures={})
+  best = min(fitting, key=lambda trial: trial.cost.seconds)  # pyright: ignore
+  mesh = mesh_lib.make_mesh(best.data, best.model, devices=devices)
+  costs, failures = [best.cost], {}
+  for program in (run.score(mesh), run.decode(mesh)):
+    try:
+      costs.append(compile_for(chip, program))
+    except DoesNotFit as error:
+      failures[program.name] = str(error)
+  return Plan(
+    slice=slice_, trials=trials, best=best, costs=costs, failures=failures
+  )
+
+
+def _powers_of_two(limit: int) -> list[int]:
+  return [1 << power for power in range(limit.bit_length())]
+
+
+def _try(run: Run, slice_: Slice, devices, ways: int) -> Trial:
+  chip = slice_.chip
+  mesh: Mesh
+  data = slice_.num_chips // ways
+  try:
+    mesh = mesh_lib.make_mesh(-1, ways, devices=devices)
+    run.check_mesh(mesh)
+  # JAX has no way to lay some meshes onto the torus.
+  except (ValueError, NotImplementedError) as error:
+    return Trial(data=data, model=ways, refusal=str(error))
+  weights = run.weight_bytes(mesh)
+  refused = Trial(data=data, model=ways, weight_bytes=weights)
+  if weights > chip.hbm_bytes:
+    reason = "the parameters alone are more than a chip's memory"
+    return dataclasses.replace(refused, refusal=reason)
+  try:
+    cost = compile_for(chip, run.train(mesh))
+  except DoesNotFit as error:
+    return dataclasses.replace(refused, refusal=str(error))
+  return dataclasses.replace(refused, cost=cost)
+
+
+def _outcome(trial: Trial) -> str:
+  if trial.cost is None:
+    return f"refused: {trial.refusal}"
+  return f"compiled in {trial.cost.compile_seconds:.0f} s"
