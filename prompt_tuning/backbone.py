@@ -80,8 +80,9 @@ class Backbone:
     return load_backbone(self.checkpoint, config=self.config, dtype=self.dtype)
 
   def from_scratch(self, rng: jax.Array) -> Params:
-    """Returns random weights, in float32 whatever `dtype` is."""
-    params = t5.init_params(t5.T5(self.config), rng)
+    """Returns random weights, an entry a layer, float32 whatever `dtype` is."""
+    one_by_one = dataclasses.replace(self.config, scan_layers=False)
+    params = t5.init_params(t5.T5(one_by_one), rng)
     if self.initialization is Initialization.HEAD_ROLES:
       return give_heads_roles(params, self.config)
     return params

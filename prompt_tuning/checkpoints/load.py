@@ -15,6 +15,7 @@ from prompt_tuning import paths
 from prompt_tuning.checkpoints import huggingface, orbax_tree, t5x, tree
 from prompt_tuning.model import t5
 from prompt_tuning.model.config import T5Config
+from prompt_tuning.model.stack import unstack_layers
 
 _STEP = re.compile(r"checkpoint_(\d+)")
 # Where soft prompts stand, here and in checkpoints of google's prompt tuning.
@@ -46,7 +47,8 @@ def load_backbone(
     dtype: The type of the parameters returned.
 
   Returns:
-    A nested dictionary of numpy arrays, exactly the model's parameters.
+    A nested dictionary of numpy arrays, exactly the model's parameters, an
+    entry a layer whether the model scans them or not.
 
   Raises:
     ValueError: If there is no checkpoint, it is broken, or a weight is missing,
@@ -64,8 +66,12 @@ def load_backbone(
   elif kind is Format.T5X_ORBAX:
     params = orbax_tree.read_t5x_params(checkpoint, dtype=dtype)
   else:
-    params = orbax_tree.read_tree(
-      checkpoint / _STATE, subtree=_TRAINABLE, dtype=dtype
+    params = dict(
+      unstack_layers(
+        orbax_tree.read_tree(
+          checkpoint / _STATE, subtree=_TRAINABLE, dtype=dtype
+        )
+      )
     )
   backbone = _without_prompts(params, source=source)
   if not backbone:
@@ -74,7 +80,8 @@ def load_backbone(
       f"{', '.join(tree.flatten(params))}. Give the checkpoint of the model "
       "that it was tuned on."
     )
-  expected = t5.abstract_params(t5.T5(config))
+  one_by_one = dataclasses.replace(config, scan_layers=False)
+  expected = t5.abstract_params(t5.T5(one_by_one))
   tree.check_tree(backbone, expected, source=source)
   return backbone
 
@@ -196,7 +203,7 @@ def _check_config(stored: T5Config, config: T5Config, *, source: str) -> None:
     f"{field.name} is {getattr(stored, field.name)!r} there and "
     f"{getattr(config, field.name)!r} here"
     for field in dataclasses.fields(T5Config)
-    if field.name not in ("dropout_rate", "dtype")
+    if field.name not in ("dropout_rate", "dtype", "scan_layers", "remat")
     and getattr(stored, field.name) != getattr(config, field.name)
   ]
   if differing:

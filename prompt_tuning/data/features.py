@@ -7,7 +7,8 @@ there is a bank, `prompt_index`, the prompt that its slots name. A batch is
 * `encoder_input_tokens` [B, L]: inputs with the slots in place;
 * `decoder_input_tokens` [B, T]: targets shifted right behind a 0;
 * `decoder_target_tokens` [B, T];
-* `decoder_loss_weights` [B, T]: 1 on targets, 0 on padding,
+* `decoder_loss_weights` [B, T]: 1 on targets, 0 on padding;
+* `prompt_index` [B], where there is a bank whose slots do not stand in rows,
 
 int32 but for the float32 weights, padded with 0 on the right.
 """
@@ -25,14 +26,6 @@ from prompt_tuning.types import EOS_ID
 
 Example = Mapping[str, Any]
 Features = dict[str, np.ndarray]
-
-FEATURES = (
-  "encoder_input_tokens",
-  "decoder_input_tokens",
-  "decoder_target_tokens",
-  "decoder_loss_weights",
-)
-"""The features of a batch, in the order of `FeatureBuilder.batch`."""
 
 _KEYS = ("inputs", "targets")
 
@@ -188,7 +181,8 @@ class FeatureBuilder:
     Args:
       lengths: How many of an example's own tokens fit.
       vocab_size: Rows of the embedding table (`T5Config.vocab_size`).
-      layout: Where slots stand; by default there are none.
+      layout: Where slots stand; by default there are none, as for a prompt
+        that attends to itself alone and is computed apart.
       num_prompts: N, prompts of the bank; `prompt_index` must be below it.
       truncate_targets: Cut long targets, keeping their end of sequence. Only
         language-model objectives want this: a cut verbalizer is another word.
@@ -205,6 +199,11 @@ class FeatureBuilder:
   def encoder_length(self) -> int:
     """L, tokens of an encoder row: inputs, slots and template words."""
     return self.lengths.inputs + self.layout.num_added
+
+  @property
+  def names_prompts(self) -> bool:
+    """Whether a batch says which prompt each row reads: no slot does."""
+    return self.num_prompts > 1 and self.layout.num_slots == 0
 
   def summary(self) -> str:
     """Returns one line that says what was cut so far."""
@@ -255,6 +254,7 @@ class FeatureBuilder:
     encoder = np.zeros((num_rows, self.encoder_length), np.int32)
     targets = np.zeros((num_rows, self.lengths.targets), np.int32)
     weights = np.zeros(targets.shape, np.float32)
+    prompts = np.zeros(num_rows, np.int32)
     for row, (index, example) in enumerate(zip(indices, examples, strict=True)):
       name = _name(example, index)
       tokens = self._inputs(example, name)
@@ -262,8 +262,14 @@ class FeatureBuilder:
       tokens = self._targets(example, name)
       targets[row, : tokens.size] = tokens
       weights[row, : tokens.size] = 1
-    columns = (encoder, shift_right(targets), targets, weights)
-    return dict(zip(FEATURES, columns, strict=True))
+      prompts[row] = self._prompt_index(example, name)
+    features = {
+      "encoder_input_tokens": encoder,
+      "decoder_input_tokens": shift_right(targets),
+      "decoder_target_tokens": targets,
+      "decoder_loss_weights": weights,
+    }
+    return features | ({"prompt_index": prompts} if self.names_prompts else {})
 
   def _inputs(self, example: Example, name: str) -> np.ndarray:
     """Returns the encoder row of one example."""

@@ -62,11 +62,8 @@ class PromptFeatureConverter:
       task_feature_lengths: Not used; the builder has its own.
     """
     del task_feature_lengths
-    lengths = (
-      self._builder.encoder_length,
-      *[self._builder.lengths.targets] * 3,
-    )
-    types = (tf.int32, tf.int32, tf.int32, tf.float32)
+    padding = self._builder.batch([], num_rows=1)
+    types = [tf.as_dtype(feature.dtype) for feature in padding.values()]
 
     def convert(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
       names = [name for name in _READ if name in example]
@@ -75,16 +72,16 @@ class PromptFeatureConverter:
         [example[name] for name in names],
         types,
       )
-      for row, length in zip(rows, lengths, strict=True):
-        row.set_shape([length])
-      return dict(zip(features_lib.FEATURES, rows, strict=True))
+      for row, feature in zip(rows, padding.values(), strict=True):
+        row.set_shape(feature.shape[1:])
+      return dict(zip(padding, rows, strict=True))
 
     return ds.map(convert)
 
   def _row(self, names: Sequence[str], *values: np.ndarray) -> list[np.ndarray]:
     example = dict(zip(names, values, strict=True))
     batch = self._builder.batch([example])
-    return [batch[name][0] for name in features_lib.FEATURES]
+    return [feature[0] for feature in batch.values()]
 
 
 @dataclasses.dataclass(frozen=True)

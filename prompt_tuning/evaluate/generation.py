@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 
+from prompt_tuning.evaluate.prompt_compiler import PromptCompiler, of_rows
 from prompt_tuning.model import decoding, decoding_beam
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.types import Array, Batch, Int, Params
@@ -82,6 +83,7 @@ class Generator:
     self._model = model
     self._max_decode_length = max_decode_length
     self._decoder = decoder
+    self._compile_prompt = PromptCompiler(model)
     self._generate = jax.jit(self._generate_tokens)
 
   def decode(
@@ -92,6 +94,7 @@ class Generator:
     Args:
       params: All parameters of the model, trainable and frozen.
       batch: At least `encoder_input_tokens` [B, L]; targets are not looked at.
+        For a bank whose slots do not stand there, `prompt_index` [B].
       rng: Key of this batch's draws, for sampling.
 
     Raises:
@@ -101,7 +104,13 @@ class Generator:
       raise ValueError(
         "sampling needs a random key: pass rng=, a different one each batch."
       )
-    return self._generate(params, encoder_inputs(batch), rng)
+    return self._generate(
+      params,
+      self._compile_prompt(params),
+      encoder_inputs(batch),
+      batch.get("prompt_index"),
+      rng,
+    )
 
   def predict(
     self, params: Params, batch: Batch, *, rng: jax.Array | None = None
@@ -110,7 +119,11 @@ class Generator:
     tokens = self.decode(params, batch, rng=rng).tokens
     return tokens[:, -1] if tokens.ndim == 3 else tokens
 
-  def _generate_tokens(self, params, tokens, rng) -> decoding.Decodes:
+  def _generate_tokens(
+    self, params, prompt, tokens, prompt_index, rng
+  ) -> decoding.Decodes:
+    prompt = of_rows(prompt, prompt_index)
+
     def apply(*args, method, **options):
       return self._model.apply(
         {"params": params}, *args, method=method, **options
@@ -120,8 +133,9 @@ class Generator:
       return apply(last, cache, method="decode_step")
 
     cache = apply(
-      apply(tokens, method="encode"),
+      apply(tokens, prompt=prompt, method="encode"),
       tokens,
+      prompt=prompt,
       max_decode_length=self._max_decode_length,
       method="start_cache",
     )

@@ -15,6 +15,7 @@ from jax import numpy as jnp
 
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.evaluate.generation import encoder_inputs
+from prompt_tuning.evaluate.prompt_compiler import PromptCompiler, of_rows
 from prompt_tuning.model.scoring import score_candidates
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.types import (
@@ -199,6 +200,7 @@ class RankClassifier:
       LengthNormalization, length_normalization, name="length_normalization"
     )
     self._candidates_per_pass = candidates_per_pass
+    self._compile_prompt = PromptCompiler(model)
     self._rank = jax.jit(self._rank_tokens)
 
   def rank(self, params: Params, batch: Batch) -> Ranking:
@@ -207,11 +209,17 @@ class RankClassifier:
     Args:
       params: All parameters of the model, trainable and frozen.
       batch: At least `encoder_input_tokens` [B, L]; targets are not looked at.
+        For a bank whose slots do not stand there, `prompt_index` [B].
 
     Raises:
       ValueError: If the batch is packed.
     """
-    return self._rank(params, encoder_inputs(batch))
+    return self._rank(
+      params,
+      self._compile_prompt(params),
+      encoder_inputs(batch),
+      batch.get("prompt_index"),
+    )
 
   def predict(self, params: Params, batch: Batch) -> Int[Array, "B T"]:
     """Returns the best verbalizers as targets, which decode to their text.
@@ -222,12 +230,15 @@ class RankClassifier:
     choices = self.rank(params, batch).choices
     return jnp.take(jnp.asarray(self.verbalizers.targets), choices, axis=0)
 
-  def _rank_tokens(self, params, encoder_input_tokens) -> Ranking:
+  def _rank_tokens(
+    self, params, prompt, encoder_input_tokens, prompt_index
+  ) -> Ranking:
     scores = score_candidates(
       self._model,
       params,
       encoder_input_tokens,
       jnp.asarray(self.verbalizers.targets),
+      prompt=of_rows(prompt, prompt_index),
       candidates_per_pass=self._candidates_per_pass,
     )
     if self._normalization is LengthNormalization.TOKENS:

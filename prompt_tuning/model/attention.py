@@ -4,11 +4,13 @@ T5 does not divide the scores by the root of the head width: the initialiser of
 the query kernel does, once (Raffel et al., 2020, sec. 2.1).
 """
 
+import functools
 import math
 from typing import Any
 
 import jax
 from flax import linen as nn
+from flax import struct
 from jax import numpy as jnp
 
 from prompt_tuning.model.config import T5Config
@@ -18,6 +20,19 @@ from prompt_tuning.types import Array, Bool, Float, Int
 # Low enough that a masked score has a weight of exactly zero in float32, and
 # finite, so that a row without any visible key has no NaN in it.
 _MASKED_SCORE = -1e10
+
+
+@struct.dataclass
+class KeysValues:
+  """What attention reads of a context.
+
+  Attributes:
+    keys: [B, M, H, K]; a batch of 1 serves all examples.
+    values: [B, M, H, K].
+  """
+
+  keys: Array
+  values: Array
 
 
 class Attention(nn.Module):
@@ -61,49 +76,110 @@ class Attention(nn.Module):
   def _split_heads(self, x: Float[Array, "B L HK"]) -> Float[Array, "B L H K"]:
     return x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
 
-  def keys_values(
-    self, x: Float[Array, "B L D"]
-  ) -> tuple[Float[Array, "B L H K"], Float[Array, "B L H K"]]:
+  def keys_values(self, x: Float[Array, "B L D"]) -> KeysValues:
     """Returns the keys and the values of `x`."""
-    return self._split_heads(self.key(x)), self._split_heads(self.value(x))
-
-  def attend(
-    self,
-    x: Float[Array, "B Q D"],
-    keys: Float[Array, "B M H K"],
-    values: Float[Array, "B M H K"],
-    *,
-    mask: Bool[Array, "#B 1 #Q M"],
-    bias: Float[Array, "#B H Q M"] | None = None,
-    deterministic: bool = True,
-  ) -> Float[Array, "B Q D"]:
-    """Attends from every position of `x` to the keys that `mask` shows it."""
-    queries = self._split_heads(self.query(x))
-    scores = jnp.einsum(
-      "bqhk,bmhk->bhqm", queries, keys, preferred_element_type=jnp.float32
+    return KeysValues(
+      keys=self._split_heads(self.key(x)),
+      values=self._split_heads(self.value(x)),
     )
-    if bias is not None:
-      scores = scores + bias
-    scores = jnp.where(mask, scores, _MASKED_SCORE)
-    weights = jax.nn.softmax(scores, axis=-1).astype(self.config.jax_dtype)
-    weights = dropout(self, weights, deterministic=deterministic)
-    mixed = jnp.einsum("bhqm,bmhk->bqhk", weights, values)
-    return self.out(mixed.reshape(*mixed.shape[:-2], -1))
 
   def __call__(
     self,
     x: Float[Array, "B Q D"],
-    context: Float[Array, "B M D"],
+    context: KeysValues,
     *,
     mask: Bool[Array, "#B 1 #Q M"],
     bias: Float[Array, "#B H Q M"] | None = None,
+    prompt: KeysValues | None = None,
+    prompt_bias: Float[Array, "#B H Q P"] | None = None,
     deterministic: bool = True,
   ) -> Float[Array, "B Q D"]:
-    """Attends from `x` to `context`; the same array for self-attention."""
-    keys, values = self.keys_values(context)
-    return self.attend(
-      x, keys, values, mask=mask, bias=bias, deterministic=deterministic
+    """Attends from every position of `x`.
+
+    Args:
+      x: What asks.
+      context: The keys and values that `mask` shows.
+      mask: Which of them each position sees.
+      bias: Added to the scores of the context.
+      prompt: Keys and values in front of the context that all positions see.
+      prompt_bias: Added to the scores of the prompt.
+      deterministic: Whether nothing is dropped.
+    """
+    queries = self._split_heads(self.query(x))
+    scores = [jnp.where(mask, _scores(queries, context, bias), _MASKED_SCORE)]
+    read = [context]
+    if prompt is not None:
+      scores.insert(0, _scores(queries, prompt, prompt_bias))
+      read.insert(0, prompt)
+    powers, total = _powers(scores)
+    powers = [part.astype(self.config.jax_dtype) for part in powers]
+    mixed = functools.reduce(
+      jnp.add,
+      [
+        _mix(dropout(self, part, deterministic=deterministic), each)
+        for part, each in zip(powers, read, strict=True)
+      ],
     )
+    # Dividing here, not the weights, divides M / K times fewer numbers.
+    mixed = mixed / jnp.swapaxes(total, 1, 2)  # [B, Q, H, 1]
+    mixed = mixed.astype(self.config.jax_dtype)
+    return self.out(mixed.reshape(*mixed.shape[:-2], -1))
+
+
+def _scores(
+  queries: Float[Array, "B Q H K"],
+  context: KeysValues,
+  bias: Float[Array, "#B H Q M"] | None,
+) -> Float[Array, "B H Q M"]:
+  """Returns the scores of the keys, float32."""
+  if _is_shared(context, queries.shape[0]):
+    scores = jnp.einsum(
+      "bqhk,mhk->bhqm",
+      queries,
+      context.keys[0],
+      preferred_element_type=jnp.float32,
+    )
+  else:
+    scores = jnp.einsum(
+      "bqhk,bmhk->bhqm",
+      queries,
+      context.keys,
+      preferred_element_type=jnp.float32,
+    )
+  return scores if bias is None else scores + bias
+
+
+def _mix(
+  weights: Float[Array, "B H Q M"], context: KeysValues
+) -> Float[Array, "B Q H K"]:
+  """Returns the sum of the values under the weights."""
+  if _is_shared(context, weights.shape[0]):
+    return jnp.einsum("bhqm,mhk->bqhk", weights, context.values[0])
+  return jnp.einsum("bhqm,bmhk->bqhk", weights, context.values)
+
+
+def _is_shared(context: KeysValues, batch_size: int) -> bool:
+  """Says whether one context serves a batch of several examples."""
+  return context.keys.shape[0] == 1 and batch_size > 1
+
+
+def _powers(scores: list[Array]) -> tuple[list[Array], Array]:
+  """Returns softmax over the last axis of all parts before its division.
+
+  Args:
+    scores: [B, H, Q, M], M differs from part to part.
+
+  Returns:
+    Powers of e, at most 1, and their sum over all parts, [B, H, Q, 1].
+  """
+  highest = functools.reduce(
+    jnp.maximum, [jnp.max(part, axis=-1, keepdims=True) for part in scores]
+  )
+  # The quotient does not depend on it, and neither does its gradient.
+  highest = jax.lax.stop_gradient(highest)
+  powers = [jnp.exp(part - highest) for part in scores]
+  sums = [jnp.sum(part, axis=-1, keepdims=True) for part in powers]
+  return powers, functools.reduce(jnp.add, sums)
 
 
 class RelativePositionBias(nn.Module):

@@ -1,11 +1,27 @@
 """The shape of a T5 encoder-decoder."""
 
 import dataclasses
+import enum
 
 import jax.numpy as jnp
 
+from prompt_tuning.types import enum_member
+
 _ACTIVATIONS = ("gelu", "relu", "silu", "linear")
 _DTYPES = ("float32", "bfloat16")
+
+
+class Rematerialization(enum.Enum):
+  """What of each layer the backward pass computes anew, to keep less.
+
+  ELEMENTWISE keeps what matrix products gave and computes the rest anew, which
+  costs next to nothing. LAYER keeps the residual stream between layers alone
+  and costs another forward pass.
+  """
+
+  NONE = "none"
+  ELEMENTWISE = "elementwise"
+  LAYER = "layer"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,9 +52,13 @@ class T5Config:
     dtype: The type of activations, "float32" or "bfloat16". Layer norms,
       attention weights and logits are computed in float32 whatever it is.
     layer_norm_epsilon: Added to the mean square before its root.
+    scan_layers: Whether the layers of a stack run in a scan, which compiles a
+      deep model as fast as a shallow one; see `model.stack`.
+    remat: What of a layer the backward pass computes anew.
 
   Raises:
-    ValueError: If a number is not positive, or an activation or type unknown.
+    ValueError: If a number is not positive, or an activation, a type or a
+      rematerialisation unknown.
   """
 
   vocab_size: int
@@ -55,10 +75,14 @@ class T5Config:
   dropout_rate: float = 0.0
   dtype: str = "float32"
   layer_norm_epsilon: float = 1e-6
+  scan_layers: bool = False
+  remat: Rematerialization | str = Rematerialization.NONE
 
   def __post_init__(self):
     # A configuration file may pass a list, which would not hash.
     object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+    remat = enum_member(Rematerialization, self.remat, name="T5Config.remat")
+    object.__setattr__(self, "remat", remat)
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if field.type is int and (not isinstance(value, int) or value < 1):

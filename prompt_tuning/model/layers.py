@@ -75,6 +75,13 @@ class RMSNorm(nn.Module):
     return x.astype(self.dtype) * scale.astype(self.dtype)
 
 
+def layer_norm(config: T5Config, name: str | None = None) -> RMSNorm:
+  """Returns the layer norm of a model."""
+  return RMSNorm(
+    epsilon=config.layer_norm_epsilon, dtype=config.jax_dtype, name=name
+  )
+
+
 class MLP(nn.Module):
   """The feed-forward layer, gated when it has several activations.
 

@@ -5,6 +5,7 @@ from typing import cast
 import jax
 from jax import numpy as jnp
 
+from prompt_tuning.model.compiled_prompt import CompiledPrompt
 from prompt_tuning.model.decoding import START_ID
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.types import PAD_ID, Array, Float, Int, Params
@@ -37,6 +38,7 @@ def score_candidates(
   encoder_input_tokens: Int[Array, "B L"],
   candidates: Int[Array, "C T"],
   *,
+  prompt: CompiledPrompt | None = None,
   candidates_per_pass: int | None = None,
 ) -> Float[Array, "B C"]:
   """Scores the same C targets for every input, encoding each input once.
@@ -49,6 +51,7 @@ def score_candidates(
     params: Its parameters, prompt included.
     encoder_input_tokens: Inputs, with slots where the soft prompt stands.
     candidates: Targets with their end of sequence, padded with 0.
+    prompt: What `T5.compile_prompt` returned, for these rows.
     candidates_per_pass: How many candidates are decoded at once; all by
       default. Logits of that many times B sequences are held in memory.
 
@@ -65,7 +68,9 @@ def score_candidates(
     )
   candidates = jnp.asarray(candidates)
   variables = {"params": params}
-  encoded = model.apply(variables, encoder_input_tokens, method="encode")
+  encoded = model.apply(
+    variables, encoder_input_tokens, prompt=prompt, method="encode"
+  )
 
   def score(candidate: Int[Array, " T"]) -> Float[Array, " B"]:
     shape = (encoder_input_tokens.shape[0], candidate.shape[0])
@@ -75,6 +80,7 @@ def score_candidates(
       shift_right(targets),
       encoded,
       encoder_input_tokens,
+      prompt=prompt,
       method="decode",
     )
     return sequence_log_likelihood(

@@ -2,269 +2,23 @@
 
 Parameters carry the names and shapes of T5X, so that public checkpoints map one
 to one. Differences from T5X's network: soft prompts are token ids at or above
-`vocab_size`; decoding passes its cache as a value instead of a mutable
-collection; padded queries are not masked, because no result depends on them.
+`vocab_size`, or keys and values that all inputs read; decoding passes its cache
+as a value instead of a mutable collection; padded queries are not masked,
+because no result depends on them.
 """
 
-import dataclasses
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 from flax import linen as nn
-from flax import struct
 from jax import numpy as jnp
 
-from prompt_tuning.model.attention import Attention, RelativePositionBias
+from prompt_tuning.model.compiled_prompt import CompiledPrompt
 from prompt_tuning.model.config import T5Config
-from prompt_tuning.model.layers import MLP, Projection, RMSNorm, dropout
-from prompt_tuning.prompts.module import Prompt, PromptBank
-from prompt_tuning.types import PAD_ID, Array, Bool, Float, Int, Params
-
-
-@struct.dataclass
-class LayerCache:
-  """Keys and values of one decoder layer.
-
-  Attributes:
-    self_keys: [B, T, H, K], filled up to the current step.
-    self_values: [B, T, H, K].
-    cross_keys: [B, L, H, K], of the encoder's output.
-    cross_values: [B, L, H, K].
-  """
-
-  self_keys: Array
-  self_values: Array
-  cross_keys: Array
-  cross_values: Array
-
-
-@struct.dataclass
-class Cache:
-  """What a decoder keeps between two steps.
-
-  Attributes:
-    index: The step to come, a scalar; the only leaf without a batch in front.
-    visible: [B, L], which encoder positions may be attended to.
-    layers: One entry a decoder layer.
-  """
-
-  index: Array
-  visible: Array
-  layers: tuple[LayerCache, ...]
-
-
-class EncoderLayer(nn.Module):
-  """Self-attention and feed-forward, each on a normalised residual stream."""
-
-  config: T5Config
-
-  @nn.compact
-  def __call__(
-    self,
-    x: Float[Array, "B L D"],
-    *,
-    mask: Bool[Array, "B 1 #L L"],
-    bias: Float[Array, "#B H L L"],
-    deterministic: bool,
-  ) -> Float[Array, "B L D"]:
-    """Returns the residual stream after this layer."""
-    config = self.config
-    y = _norm(config, "pre_attention_layer_norm")(x)
-    y = Attention(config, name="attention")(
-      y, y, mask=mask, bias=bias, deterministic=deterministic
-    )
-    x = x + dropout(self, y, deterministic=deterministic)
-    y = _norm(config, "pre_mlp_layer_norm")(x)
-    y = MLP(config, name="mlp")(y, deterministic=deterministic)
-    return x + dropout(self, y, deterministic=deterministic)
-
-
-class Encoder(nn.Module):
-  """A stack of encoder layers with one relative position bias."""
-
-  config: T5Config
-
-  @nn.compact
-  def __call__(
-    self,
-    x: Float[Array, "B L D"],
-    *,
-    mask: Bool[Array, "B 1 #L L"],
-    positions: Int[Array, "#B L"],
-    deterministic: bool,
-  ) -> Float[Array, "B L D"]:
-    """Returns the encoded inputs."""
-    config = self.config
-    bias = RelativePositionBias(config, bidirectional=True, name="relpos_bias")(
-      positions, positions
-    )
-    x = dropout(self, x, deterministic=deterministic)
-    for layer in range(config.num_encoder_layers):
-      x = EncoderLayer(config, name=f"layers_{layer}")(
-        x, mask=mask, bias=bias, deterministic=deterministic
-      )
-    x = _norm(config, "encoder_norm")(x)
-    return dropout(self, x, deterministic=deterministic)
-
-
-class DecoderLayer(nn.Module):
-  """Causal self-attention, attention to the encoder, feed-forward."""
-
-  config: T5Config
-
-  def setup(self):
-    """Declares the sub-layers under T5X's names."""
-    config = self.config
-    self.pre_self_attention_layer_norm = _norm(config)
-    self.self_attention = Attention(config)
-    self.pre_cross_attention_layer_norm = _norm(config)
-    self.encoder_decoder_attention = Attention(config)
-    self.pre_mlp_layer_norm = _norm(config)
-    self.mlp = MLP(config)
-
-  def __call__(
-    self,
-    x: Float[Array, "B T D"],
-    encoded: Float[Array, "B L D"],
-    *,
-    mask: Bool[Array, "#B 1 T T"],
-    cross_mask: Bool[Array, "B 1 #T L"],
-    bias: Float[Array, "#B H T T"],
-    deterministic: bool,
-  ) -> Float[Array, "B T D"]:
-    """Returns the residual stream of all positions after this layer."""
-    y = self.pre_self_attention_layer_norm(x)
-    y = self.self_attention(
-      y, y, mask=mask, bias=bias, deterministic=deterministic
-    )
-    x = x + dropout(self, y, deterministic=deterministic)
-    y = self.pre_cross_attention_layer_norm(x)
-    y = self.encoder_decoder_attention(
-      y, encoded, mask=cross_mask, deterministic=deterministic
-    )
-    x = x + dropout(self, y, deterministic=deterministic)
-    y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
-    return x + dropout(self, y, deterministic=deterministic)
-
-  def start_cache(
-    self, encoded: Float[Array, "B L D"], *, max_decode_length: int
-  ) -> LayerCache:
-    """Returns an empty cache that holds the keys and values of `encoded`."""
-    keys, values = self.encoder_decoder_attention.keys_values(encoded)
-    shape = (keys.shape[0], max_decode_length, *keys.shape[2:])
-    empty = jnp.zeros(shape, keys.dtype)
-    return LayerCache(
-      self_keys=empty, self_values=empty, cross_keys=keys, cross_values=values
-    )
-
-  def decode_step(
-    self,
-    x: Float[Array, "B 1 D"],
-    cache: LayerCache,
-    *,
-    index: Int[Array, ""],
-    visible: Bool[Array, "B 1 1 L"],
-    bias: Float[Array, "1 H 1 T"],
-  ) -> tuple[Float[Array, "B 1 D"], LayerCache]:
-    """Returns the residual stream of one position, and the grown cache."""
-    y = self.pre_self_attention_layer_norm(x)
-    key, value = self.self_attention.keys_values(y)
-    put = jax.lax.dynamic_update_slice_in_dim
-    keys = put(cache.self_keys, key, index, axis=1)
-    values = put(cache.self_values, value, index, axis=1)
-    past = jnp.arange(keys.shape[1])[None, None, None, :] <= index
-    x = x + self.self_attention.attend(y, keys, values, mask=past, bias=bias)
-    y = self.pre_cross_attention_layer_norm(x)
-    x = x + self.encoder_decoder_attention.attend(
-      y, cache.cross_keys, cache.cross_values, mask=visible
-    )
-    x = x + self.mlp(self.pre_mlp_layer_norm(x), deterministic=True)
-    return x, dataclasses.replace(cache, self_keys=keys, self_values=values)
-
-
-class Decoder(nn.Module):
-  """A stack of decoder layers and, unless tied, the logits' projection."""
-
-  config: T5Config
-
-  def setup(self):
-    """Declares the stack under T5X's names."""
-    config = self.config
-    self.relpos_bias = RelativePositionBias(config, bidirectional=False)
-    self.layers = [
-      DecoderLayer(config) for _ in range(config.num_decoder_layers)
-    ]
-    self.decoder_norm = _norm(config)
-    if not config.tie_embeddings:
-      # Logits are float32 in every T5, whatever the activations are.
-      self.logits_dense = Projection(
-        features=config.vocab_size,
-        axes=("embed", "vocab"),
-        dtype=jnp.dtype("float32"),
-      )
-
-  def _logits(self, x, table, *, deterministic=True):
-    x = dropout(self, self.decoder_norm(x), deterministic=deterministic)
-    if not self.config.tie_embeddings:
-      return self.logits_dense(x)
-    x = x.astype(jnp.float32) * self.config.embed_dim**-0.5
-    return x @ table.astype(jnp.float32).T
-
-  def __call__(
-    self,
-    x: Float[Array, "B T D"],
-    encoded: Float[Array, "B L D"],
-    table: Float[Array, "V D"],
-    *,
-    mask: Bool[Array, "#B 1 T T"],
-    cross_mask: Bool[Array, "B 1 #T L"],
-    positions: Int[Array, "#B T"],
-    deterministic: bool,
-  ) -> Float[Array, "B T V"]:
-    """Returns the logits of all positions, teacher forced."""
-    bias = self.relpos_bias(positions, positions)
-    x = dropout(self, x, deterministic=deterministic)
-    for layer in self.layers:
-      x = layer(
-        x,
-        encoded,
-        mask=mask,
-        cross_mask=cross_mask,
-        bias=bias,
-        deterministic=deterministic,
-      )
-    return self._logits(x, table, deterministic=deterministic)
-
-  def start_cache(self, encoded, visible, *, max_decode_length):
-    """Returns the cache of a decoder that has read nothing yet."""
-    return Cache(
-      index=jnp.zeros((), jnp.int32),
-      visible=visible,
-      layers=tuple(
-        layer.start_cache(encoded, max_decode_length=max_decode_length)
-        for layer in self.layers
-      ),
-    )
-
-  def decode_step(
-    self, x: Float[Array, "B 1 D"], table: Float[Array, "V D"], cache: Cache
-  ) -> tuple[Float[Array, "B V"], Cache]:
-    """Returns the logits that follow one position, and the grown cache."""
-    length = cache.layers[0].self_keys.shape[1]
-    bias = self.relpos_bias(
-      cache.index[None, None], jnp.arange(length, dtype=jnp.int32)[None]
-    )
-    visible = cache.visible[:, None, None, :]
-    layers = []
-    for layer, layer_cache in zip(self.layers, cache.layers, strict=True):
-      x, layer_cache = layer.decode_step(
-        x, layer_cache, index=cache.index, visible=visible, bias=bias
-      )
-      layers.append(layer_cache)
-    logits = self._logits(x, table)[:, 0]
-    return logits, dataclasses.replace(
-      cache, index=cache.index + 1, layers=tuple(layers)
-    )
+from prompt_tuning.model.decoder import Cache, Decoder
+from prompt_tuning.model.encoder import Encoder
+from prompt_tuning.prompts.module import Prompt, PromptAttention, PromptBank
+from prompt_tuning.types import PAD_ID, Array, Float, Int, Params
 
 
 class TokenEmbedder(nn.Module):
@@ -317,7 +71,7 @@ class T5(nn.Module):
 
   def embed(self, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     """Returns the embeddings of tokens and slots."""
-    if self.prompt is None:
+    if self.prompt is None or _is_apart(self.prompt):
       return self.token_embedder(ids)
     vocab_size = self.config.vocab_size
     is_slot = ids >= vocab_size
@@ -327,22 +81,56 @@ class T5(nn.Module):
     slots = self.prompt(jnp.where(is_slot, ids - vocab_size, 0))
     return jnp.where(is_slot[..., None], slots.astype(tokens.dtype), tokens)
 
+  def compile_prompt(
+    self, *, deterministic: bool = True
+  ) -> CompiledPrompt | None:
+    """Returns what inputs read of a prompt that attends to itself alone.
+
+    It is what `encode`, `decode` and `start_cache` take as `prompt`: None where
+    slots stand among the tokens, or where there is no prompt.
+    """
+    if not _is_apart(self.prompt):
+      return None
+    x = self.prompt.vectors().astype(self.config.jax_dtype)
+    encoded, read = self.encoder(
+      x,
+      mask=jnp.ones((1, 1, 1, x.shape[1]), bool),
+      positions=jnp.arange(x.shape[1], dtype=jnp.int32)[None],
+      deterministic=deterministic,
+      is_read=True,
+    )
+    return CompiledPrompt(
+      encoder=read, cross=self.decoder.cross_keys_values(encoded)
+    )
+
   def encode(
     self,
     encoder_input_tokens: Int[Array, "B L"],
     *,
     segment_ids: Int[Array, "B L"] | None = None,
     positions: Int[Array, "B L"] | None = None,
+    prompt: CompiledPrompt | None = None,
     deterministic: bool = True,
   ) -> Float[Array, "B L D"]:
     """Returns the encoder's output; padded positions hold arbitrary values."""
+    self._check_compiled(prompt)
     tokens = encoder_input_tokens
-    return self.encoder(
+    encoded, _ = self.encoder(
       self.embed(tokens),
       mask=_visible(tokens, segment_ids, segment_ids),
       positions=_positions(tokens, positions),
+      prompt=prompt,
       deterministic=deterministic,
     )
+    return encoded
+
+  def _check_compiled(self, prompt: CompiledPrompt | None) -> None:
+    if _is_apart(self.prompt) and prompt is None:
+      raise ValueError(
+        "This prompt attends to itself alone (prompt_attention is 'prefix'), "
+        "so it is no part of the tokens: pass what compile_prompt() returns as "
+        "`prompt`."
+      )
 
   def decode(
     self,
@@ -353,9 +141,11 @@ class T5(nn.Module):
     decoder_segment_ids: Int[Array, "B T"] | None = None,
     encoder_segment_ids: Int[Array, "B L"] | None = None,
     decoder_positions: Int[Array, "B T"] | None = None,
+    prompt: CompiledPrompt | None = None,
     deterministic: bool = True,
   ) -> Float[Array, "B T V"]:
     """Returns the logits of every target position, teacher forced."""
+    self._check_compiled(prompt)
     tokens = decoder_input_tokens
     steps = jnp.arange(tokens.shape[1])
     mask = (steps[:, None] >= steps[None, :])[None, None]  # [1, 1, T, T]
@@ -370,6 +160,7 @@ class T5(nn.Module):
         encoder_input_tokens, decoder_segment_ids, encoder_segment_ids
       ),
       positions=_positions(tokens, decoder_positions),
+      prompt=prompt,
       deterministic=deterministic,
     )
 
@@ -382,6 +173,7 @@ class T5(nn.Module):
     encoder_positions: Int[Array, "B L"] | None = None,
     decoder_segment_ids: Int[Array, "B T"] | None = None,
     decoder_positions: Int[Array, "B T"] | None = None,
+    prompt_index: Int[Array, " B"] | None = None,
     deterministic: bool = True,
   ) -> Float[Array, "B T V"]:
     """Returns float32 logits of every target position, teacher forced.
@@ -393,12 +185,18 @@ class T5(nn.Module):
       encoder_positions: For packed rows, positions within the segment.
       decoder_segment_ids: As `encoder_segment_ids`, for the targets.
       decoder_positions: As `encoder_positions`, for the targets.
+      prompt_index: Which prompt each row reads, of a bank whose slots do not
+        stand among the tokens.
       deterministic: False in training, which needs the `dropout` stream.
     """
+    prompt = self.compile_prompt(deterministic=deterministic)
+    if prompt is not None:
+      prompt = prompt.for_rows(prompt_index)
     encoded = self.encode(
       encoder_input_tokens,
       segment_ids=encoder_segment_ids,
       positions=encoder_positions,
+      prompt=prompt,
       deterministic=deterministic,
     )
     return self.decode(
@@ -408,6 +206,7 @@ class T5(nn.Module):
       decoder_segment_ids=decoder_segment_ids,
       encoder_segment_ids=encoder_segment_ids,
       decoder_positions=decoder_positions,
+      prompt=prompt,
       deterministic=deterministic,
     )
 
@@ -416,12 +215,15 @@ class T5(nn.Module):
     encoded: Float[Array, "B L D"],
     encoder_input_tokens: Int[Array, "B L"],
     *,
+    prompt: CompiledPrompt | None = None,
     max_decode_length: int,
   ) -> Cache:
     """Returns the cache from which `decode_step` starts."""
+    self._check_compiled(prompt)
     return self.decoder.start_cache(
       encoded,
       encoder_input_tokens != PAD_ID,
+      prompt=prompt,
       max_decode_length=max_decode_length,
     )
 
@@ -434,10 +236,13 @@ class T5(nn.Module):
     )
 
 
-def _norm(config: T5Config, name: str | None = None) -> RMSNorm:
-  return RMSNorm(
-    epsilon=config.layer_norm_epsilon, dtype=config.jax_dtype, name=name
-  )
+def _is_apart(
+  prompt: Prompt | PromptBank | None,
+) -> TypeGuard[Prompt | PromptBank]:
+  """Says whether a prompt is computed apart from the inputs."""
+  if prompt is None or prompt.num_slots == 0:
+    return False
+  return prompt.attention is PromptAttention.PREFIX
 
 
 def _same_segment(queries, keys):
@@ -462,7 +267,10 @@ def _init_boxed(model: T5, rng: jax.Array) -> Params:
   # A prompt's parameter exists only if a slot was embedded, which any input
   # does; the shapes of the inputs leave no trace in the parameters.
   tokens = jnp.zeros((1, 1), jnp.int32)
-  return model.init({"params": rng}, tokens, tokens)["params"]
+  first = jnp.zeros((1,), jnp.int32)
+  return model.init({"params": rng}, tokens, tokens, prompt_index=first)[
+    "params"
+  ]
 
 
 def init_params(model: T5, rng: jax.Array) -> Params:

@@ -40,6 +40,7 @@ class PromptCard:
     metric_name: The metric that `metric_value` is of, if it was evaluated.
     metric_value: The value of that metric.
     layout: Where its tokens stand in an input, in words.
+    attention: What its tokens attend to, "full" or "prefix".
     library_version: The version of this library that wrote it.
   """
 
@@ -53,6 +54,7 @@ class PromptCard:
   metric_name: str | None = None
   metric_value: float | None = None
   layout: str = "prefix"
+  attention: str = "full"
   library_version: str = ""
 
 
@@ -197,17 +199,27 @@ def check_backbone(
     )
 
 
-def check_layout(saved: SavedPrompt, layout: str, *, source: str) -> None:
-  """Checks that a prompt was tuned where it is to stand, if its card says so.
+def check_layout(
+  saved: SavedPrompt, layout: str, *, attention: str = "full", source: str
+) -> None:
+  """Checks that a prompt was tuned as it is to be used, if its card says so.
 
   Args:
     saved: The prompt.
     layout: Where its tokens are to stand, as on a card.
+    attention: What they are to attend to, as on a card.
     source: What to call the prompt in an error.
 
   Raises:
-    ValueError: If its card names another layout.
+    ValueError: If its card names another layout or attention.
   """
+  if saved.card and saved.card.attention != attention:
+    raise ValueError(
+      f"{source} was tuned with the prompt attention {saved.card.attention!r}, "
+      f"but here it is {attention!r}, at which it has learnt nothing. Set "
+      "PROMPT_ATTENTION to the prompt's, or, to start from it nevertheless, "
+      "from_file.allow_other_layout=True."
+    )
   if saved.card and saved.card.layout != layout:
     raise ValueError(
       f"{source} was tuned with the layout {saved.card.layout!r}, but here its "

@@ -219,6 +219,7 @@ def from_file(
   *,
   backbone_fingerprint: str | None = None,
   layout: str | None = None,
+  attention: str = "full",
   allow_missing_card: bool = False,
   allow_other_layout: bool = False,
 ) -> Initializer:
@@ -232,10 +233,12 @@ def from_file(
     backbone_fingerprint: See `artifact.load_prompt`.
     layout: Where the slots will stand, as `PromptCard.layout` has it; None if
       unknown. `PromptSpec` says it.
+    attention: What they will attend to, as `PromptCard.attention` has it.
     allow_missing_card: See `artifact.load_prompt`. Without a card nothing tells
       the layout either.
     allow_other_layout: Whether to start from a prompt that was tuned in another
-      place, such as between the words of another template.
+      place, such as between the words of another template, or with another
+      attention.
 
   Raises:
     ValueError: If it cannot be read, belongs to another backbone, or was tuned
@@ -248,7 +251,7 @@ def from_file(
   )
   source = os.fspath(path)
   if layout is not None and not allow_other_layout:
-    artifact.check_layout(saved, layout, source=source)
+    artifact.check_layout(saved, layout, attention=attention, source=source)
   return Values(saved.array, source)
 
 

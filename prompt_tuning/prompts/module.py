@@ -6,6 +6,7 @@ decided by the data (`prompt_tuning.prompts.layout`), so the network needs no
 case for prefixes, suffixes, templates, banks or packed rows.
 """
 
+import enum
 from typing import Any
 
 import jax
@@ -14,6 +15,19 @@ from jax import numpy as jnp
 
 from prompt_tuning.prompts.initializers import Values
 from prompt_tuning.types import Array, Float, Initializer, Int
+
+
+class PromptAttention(enum.Enum):
+  """What soft tokens attend to in the encoder.
+
+  FULL is the paper: everything, so that they are computed anew for every
+  example. PREFIX is the soft prompt alone: inputs attend to it and to
+  themselves as in FULL, but its keys, values and encodings are the same for
+  all examples and are computed once (`model.compiled_prompt`).
+  """
+
+  FULL = "full"
+  PREFIX = "prefix"
 
 
 def _look_up(
@@ -31,11 +45,25 @@ class Prompt(nn.Module):
     length: P, in tokens; 0 is the bare model.
     features: D, the model width.
     initializer: Gives the initial value of the [P, D] parameter `embedding`.
+    attention: What its tokens attend to.
   """
 
   length: int
   features: int
   initializer: Initializer
+  attention: PromptAttention = PromptAttention.FULL
+
+  def setup(self):
+    """Declares the vectors."""
+    # Flax takes the box with the axis names off.
+    self.embedding: Any = self.param(
+      "embedding",
+      nn.with_logical_partitioning(
+        self.initializer, ("prompt", "prompt_embed")
+      ),
+      (self.length, self.features),
+      jnp.float32,
+    )
 
   @property
   def num_prompts(self) -> int:
@@ -47,19 +75,13 @@ class Prompt(nn.Module):
     """The number of ids that this prompt adds to the vocabulary."""
     return self.length
 
-  @nn.compact
   def __call__(self, slots: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
     """Returns the embeddings of `slots`, which count from 0."""
-    # Flax takes the box with the axis names off.
-    embedding: Any = self.param(
-      "embedding",
-      nn.with_logical_partitioning(
-        self.initializer, ("prompt", "prompt_embed")
-      ),
-      (self.length, self.features),
-      jnp.float32,
-    )
-    return _look_up(embedding, slots)
+    return _look_up(self.embedding, slots)
+
+  def vectors(self) -> Float[Array, "1 P D"]:
+    """Returns the prompt as a bank of one."""
+    return self.embedding[None]
 
 
 class PromptBank(nn.Module):
@@ -75,12 +97,25 @@ class PromptBank(nn.Module):
     initializer: Gives the initial value of one [P, D] prompt; called once a
       prompt, with a different key each time. `initializers.Values` of a whole
       bank is called once.
+    attention: What their tokens attend to.
   """
 
   num_prompts: int
   length: int
   features: int
   initializer: Initializer
+  attention: PromptAttention = PromptAttention.FULL
+
+  def setup(self):
+    """Declares the vectors."""
+    self.embedding: Any = self.param(
+      "embedding",
+      nn.with_logical_partitioning(
+        self._init_all, ("num_prompts", "prompt", "prompt_embed")
+      ),
+      (self.num_prompts, self.length, self.features),
+      jnp.float32,
+    )
 
   @property
   def num_slots(self) -> int:
@@ -93,15 +128,11 @@ class PromptBank(nn.Module):
     keys = jax.random.split(rng, shape[0])
     return jnp.stack([self.initializer(key, shape[1:], dtype) for key in keys])
 
-  @nn.compact
   def __call__(self, slots: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
     """Returns the embeddings of `slots`, which count from 0."""
-    embedding: Any = self.param(
-      "embedding",
-      nn.with_logical_partitioning(
-        self._init_all, ("num_prompts", "prompt", "prompt_embed")
-      ),
-      (self.num_prompts, self.length, self.features),
-      jnp.float32,
-    )
-    return _look_up(embedding.reshape(self.num_slots, self.features), slots)
+    table = self.embedding.reshape(self.num_slots, self.features)
+    return _look_up(table, slots)
+
+  def vectors(self) -> Float[Array, "N P D"]:
+    """Returns all prompts."""
+    return self.embedding

@@ -11,7 +11,7 @@ import jax
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts import layout as layout_lib
 from prompt_tuning.prompts.layout import Layout
-from prompt_tuning.prompts.module import Prompt, PromptBank
+from prompt_tuning.prompts.module import Prompt, PromptAttention, PromptBank
 from prompt_tuning.types import Array, Float, Initializer, enum_member
 
 
@@ -45,9 +45,11 @@ class PromptSpec:
     template: Slots between words instead, such as
       "{soft:10} {inputs} It was {soft:2} ."; its slots must number `length`.
     num_prompts: N; more than one makes a bank.
+    attention: What soft tokens attend to, see `module.PromptAttention`.
 
   Raises:
-    ValueError: If the position is unknown.
+    ValueError: If the position or the attention is unknown, or soft tokens that
+      attend to themselves alone are to stand elsewhere than in front.
   """
 
   length: int
@@ -55,6 +57,7 @@ class PromptSpec:
   position: Position | str = Position.PREFIX
   template: str | None = None
   num_prompts: int = 1
+  attention: PromptAttention | str = PromptAttention.FULL
 
   def __post_init__(self):
     position = enum_member(Position, self.position, name="PromptSpec.position")
@@ -64,6 +67,22 @@ class PromptSpec:
         "PromptSpec has both a template and a position, and a template says "
         "itself where the slots stand; drop one of the two."
       )
+    attention = enum_member(
+      PromptAttention, self.attention, name="PromptSpec.attention"
+    )
+    object.__setattr__(self, "attention", attention)
+    if self._is_apart and self.layout_text != Position.PREFIX.value:
+      raise ValueError(
+        "PromptSpec.attention is 'prefix': soft tokens that do not see the "
+        "input are computed without it and can only stand in front of it, but "
+        f"the layout is {self.layout_text!r}. Set the position to 'prefix' and "
+        "drop the template, or the attention to 'full'."
+      )
+
+  @property
+  def _is_apart(self) -> bool:
+    """Whether soft tokens are computed apart from the inputs."""
+    return self.attention is PromptAttention.PREFIX
 
   @property
   def initializer_name(self) -> str:
@@ -92,10 +111,13 @@ class PromptSpec:
       initializer=lambda: jax.nn.initializers.zeros,
       position=Position(text) if is_position else Position.PREFIX,
       template=None if is_position else text,
+      attention=saved.card.attention if saved.card else PromptAttention.FULL,
     )
 
   def layout(self, encode: Callable[[str], Sequence[int]]) -> Layout:
-    """Returns where the slots stand.
+    """Returns where the slots stand in a row.
+
+    There are none in it if the prompt attends to itself alone.
 
     Args:
       encode: Gives the ids of a template's words.
@@ -103,6 +125,8 @@ class PromptSpec:
     Raises:
       ValueError: If a template has another number of slots than `length`.
     """
+    if self._is_apart:
+      return layout_lib.prefix(0)
     if self.template is None:
       return _LAYOUTS[Position(self.position)](self.length)
     layout = layout_lib.template(self.template, encode=encode)
@@ -132,6 +156,7 @@ class PromptSpec:
       "encode": encode,
       "backbone_fingerprint": backbone_fingerprint,
       "layout": self.layout_text,
+      "attention": PromptAttention(self.attention).value,
     }
     asked = inspect.signature(self.initializer).parameters
     init = self.initializer(
@@ -148,11 +173,12 @@ class PromptSpec:
       init: Gives the initial value of one [P, D] prompt, or of a whole bank.
       features: D, the width of the backbone.
     """
+    one: dict[str, Any] = {
+      "length": self.length,
+      "features": features,
+      "initializer": init,
+      "attention": self.attention,
+    }
     if self.num_prompts == 1:
-      return Prompt(length=self.length, features=features, initializer=init)
-    return PromptBank(
-      num_prompts=self.num_prompts,
-      length=self.length,
-      features=features,
-      initializer=init,
-    )
+      return Prompt(**one)
+    return PromptBank(num_prompts=self.num_prompts, **one)

@@ -11,6 +11,7 @@ from jax import numpy as jnp
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.model import t5
 from prompt_tuning.model.initialization import Initialization
+from prompt_tuning.model.stack import stack_layers
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts import layout as layout_lib
@@ -62,7 +63,10 @@ def build_network(
     params = backbone.from_scratch(weights_rng)
   else:
     params = backbone.load()
+  # A prompt belongs to the weights, however their layers are run.
   fingerprint = artifact.fingerprint(params)
+  if backbone.config.scan_layers:
+    params = stack_layers(params)
   if prompt is None:
     return Network(
       model=T5(backbone.config),

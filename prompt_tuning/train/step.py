@@ -65,6 +65,7 @@ _OPTIONAL = (
   "encoder_positions",
   "decoder_segment_ids",
   "decoder_positions",
+  "prompt_index",
 )
 
 

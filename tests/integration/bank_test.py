@@ -52,7 +52,7 @@ def task(file):
   )
 
 
-def _train(backbone, task, model_dir, initializer, *, steps):
+def _train(backbone, task, model_dir, initializer, *, steps, attention):
   train.train(
     model_dir=str(model_dir),
     backbone=backbone,
@@ -65,15 +65,27 @@ def _train(backbone, task, model_dir, initializer, *, steps):
       multiply_by_parameter_scale=False,
     ),
     plan=plan.Plan(total_steps=steps, save_every=1, log_every=1),
-    prompt=PromptSpec(length=3, num_prompts=3, initializer=initializer),
+    prompt=PromptSpec(
+      length=3,
+      num_prompts=3,
+      initializer=initializer,
+      attention=attention,
+    ),
   )
 
 
+@pytest.fixture(scope="module", params=["full", "prefix"])
+def attention(request):
+  return request.param
+
+
 @pytest.fixture(scope="module")
-def tuned(backbone, task, folder):
+def tuned(backbone, task, folder, attention):
   """The folder of the prompts of a finished run."""
-  _train(backbone, task, folder / "run", initializers.uniform, steps=8)
-  return folder / "run" / "prompts"
+  run = folder / attention
+  start = initializers.uniform
+  _train(backbone, task, run, start, steps=8, attention=attention)
+  return run / "prompts"
 
 
 def test_lines_of_a_file_train_the_prompts_that_they_name(tuned):
@@ -82,15 +94,28 @@ def test_lines_of_a_file_train_the_prompts_that_they_name(tuned):
   assert changed.tolist() == [True, False, True]
 
 
-def test_a_run_starts_from_the_bank_of_another(tuned, backbone, task, tmp_path):
+def test_a_run_starts_from_the_bank_of_another(
+  tuned, backbone, task, tmp_path, attention
+):
   path = str(tuned / "prompt_8.npy")
-  initializer = functools.partial(initializers.from_file, path=path)
-  _train(backbone, task, tmp_path, initializer, steps=1)
+  start = functools.partial(initializers.from_file, path=path)
+  _train(backbone, task, tmp_path, start, steps=1, attention=attention)
   before, after = (
     np.load(file) for file in (path, tmp_path / "prompts" / "prompt_1.npy")
   )
   np.testing.assert_array_equal(after[1], before[1])
   assert not np.array_equal(after[0], before[0])
+
+
+def test_a_bank_that_was_tuned_with_another_attention_is_refused(
+  tuned, backbone, task, tmp_path, attention
+):
+  start = functools.partial(
+    initializers.from_file, path=str(tuned / "prompt_8.npy")
+  )
+  other = {"full": "prefix", "prefix": "full"}[attention]
+  with pytest.raises(ValueError, match=f"prompt attention '{attention}'"):
+    _train(backbone, task, tmp_path / "run", start, steps=1, attention=other)
 
 
 def _scores(output, file, backbone, prompt_file, **inputs):

@@ -64,6 +64,16 @@ def test_prompt_index_names_the_slots_of_each_example():
   assert slots.tolist() == [[104, 105], [100, 101], [102, 103]]
 
 
+def test_a_bank_without_slots_is_named_beside_the_rows():
+  builder = _builder(num_prompts=3)
+  batch = builder.batch(
+    [_example(prompt_index=i) for i in (2, 0, 1)], num_rows=4
+  )
+  assert batch["prompt_index"].tolist() == [2, 0, 1, 0]
+  assert batch["prompt_index"].dtype == np.int32
+  assert batch["encoder_input_tokens"].max() < _VOCAB_SIZE
+
+
 @pytest.mark.parametrize("index", [3, -1])
 def test_prompt_index_outside_the_bank(index):
   builder = _builder(layout=layout.prefix(2), num_prompts=3)

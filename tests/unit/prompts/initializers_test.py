@@ -357,6 +357,23 @@ def test_a_position_that_does_not_exist():
     PromptSpec(length=5, initializer=initializers.uniform, position="infix")
 
 
+@pytest.mark.parametrize(
+  "layout",
+  [{"position": "suffix_before_eos"}, {"template": "{soft:5} {inputs}"}],
+)
+def test_a_prompt_that_sees_itself_alone_stands_in_front(layout):
+  with pytest.raises(ValueError, match=r"can only stand in front of it, but"):
+    PromptSpec(
+      length=5, initializer=initializers.uniform, attention="prefix", **layout
+    )
+
+
+def test_an_attention_that_does_not_exist():
+  message = r"PromptSpec\.attention must be one of 'full', 'prefix'.*got 'none'"
+  with pytest.raises(ValueError, match=message):
+    PromptSpec(length=5, initializer=initializers.uniform, attention="none")
+
+
 def _every_initializer():
   table = _table()
   sampled = initializers.sampled_vocabulary(table, population_size=50)

@@ -1,0 +1,40 @@
+"""A prompt compiled once for as many batches as follow."""
+
+from typing import Any
+
+import jax
+
+from prompt_tuning.model.compiled_prompt import CompiledPrompt
+from prompt_tuning.model.t5 import T5
+from prompt_tuning.types import Params
+
+
+class PromptCompiler:
+  """Compiles a model's prompt anew only when the parameters are others."""
+
+  def __init__(self, model: T5):
+    """Prepares `T5.compile_prompt`, compiled at its first call."""
+    self._compile = jax.jit(
+      lambda params: model.apply({"params": params}, method="compile_prompt")
+    )
+    # Kept, so that no other array can come to lie where one of them lay.
+    self._leaves: list[Any] = []
+    self._prompt: CompiledPrompt | None = None
+
+  def __call__(self, params: Params) -> CompiledPrompt | None:
+    """Returns the compiled prompt; None where slots stand in the inputs."""
+    leaves = jax.tree.leaves(params)
+    known = len(leaves) == len(self._leaves) and all(
+      new is old for new, old in zip(leaves, self._leaves, strict=True)
+    )
+    if not known:
+      self._prompt = self._compile(params)
+      self._leaves = leaves
+    return self._prompt
+
+
+def of_rows(
+  prompt: CompiledPrompt | None, prompt_index: Any
+) -> CompiledPrompt | None:
+  """Returns the prompt for a batch; see `CompiledPrompt.for_rows`."""
+  return None if prompt is None else prompt.for_rows(prompt_index)

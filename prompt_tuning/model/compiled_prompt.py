@@ -1,0 +1,75 @@
+"""A soft prompt that no longer depends on what it is put in front of.
+
+Where soft tokens attend to each other alone (`PromptAttention.PREFIX`), all
+that an input reads of them is the keys and values of every layer. `T5` computes
+these once for all examples of a step, or once for all requests of a server.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import struct
+from jax import numpy as jnp
+
+from prompt_tuning.types import Array, Int
+
+
+@struct.dataclass
+class CompiledPrompt:
+  """Keys and values of N prompts.
+
+  Attributes:
+    encoder: What inputs attend to: `KeysValues` [N, P, H, K] for each encoder
+      layer, see `model.stack`.
+    cross: What targets attend to, for each decoder layer.
+    rows: [B], the prompt that each row reads; None where there is only one.
+  """
+
+  encoder: Any
+  cross: Any
+  rows: Array | None = None
+
+  @property
+  def num_prompts(self) -> int:
+    """N."""
+    return jax.tree.leaves(self.encoder)[0].shape[0]
+
+  @property
+  def length(self) -> int:
+    """P, in tokens."""
+    return jax.tree.leaves(self.encoder)[0].shape[-3]
+
+  def for_rows(self, prompt_index: Int[Array, " B"] | None) -> "CompiledPrompt":
+    """Returns the same prompts for a batch whose rows name theirs.
+
+    Args:
+      prompt_index: The prompt of each row; not looked at if there is only one.
+
+    Raises:
+      ValueError: There are several and the rows name none.
+    """
+    if self.num_prompts == 1:
+      return self
+    if prompt_index is None:
+      raise ValueError(
+        f"The model holds {self.num_prompts} prompts that inputs do not show; "
+        "give each row of the batch its own as `prompt_index` [B]."
+      )
+    return dataclasses.replace(self, rows=prompt_index)
+
+
+def of_rows(keys_values: Any, rows: Int[Array, " B"] | None) -> Any:
+  """Returns what each row reads of keys and values [N, ...].
+
+  Args:
+    keys_values: Of one layer or of several.
+    rows: The prompt of each row; None where there is only one.
+  """
+  if rows is None:
+    return keys_values
+  # Another prompt's values would be a silent mistake: see `prompts.module`.
+  return jax.tree.map(
+    lambda x: jnp.take(x, rows, axis=0, mode="fill", fill_value=jnp.nan),
+    keys_values,
+  )

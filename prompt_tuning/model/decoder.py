@@ -1,0 +1,251 @@
+"""The decoder of T5, teacher forced or step by step with a cache."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import linen as nn
+from flax import struct
+from jax import numpy as jnp
+
+from prompt_tuning.model.attention import (
+  Attention,
+  KeysValues,
+  RelativePositionBias,
+)
+from prompt_tuning.model.compiled_prompt import CompiledPrompt, of_rows
+from prompt_tuning.model.config import T5Config
+from prompt_tuning.model.layers import MLP, Projection, dropout, layer_norm
+from prompt_tuning.model.stack import make_layers, run_layers
+from prompt_tuning.types import Array, Bool, Float, Int
+
+
+@struct.dataclass
+class LayerCache:
+  """What one decoder layer reads.
+
+  Attributes:
+    past: Of the targets, [B, T, H, K], filled up to the current step.
+    encoded: Of the encoder's output, [B, L, H, K], a compiled prompt in front.
+  """
+
+  past: KeysValues
+  encoded: KeysValues
+
+
+@struct.dataclass
+class Cache:
+  """What a decoder keeps between two steps.
+
+  Attributes:
+    index: The step to come, a scalar; the only leaf without a batch in front.
+    visible: [B, L], which encoder positions may be attended to.
+    layers: A `LayerCache` for each layer, see `model.stack`.
+  """
+
+  index: Array
+  visible: Array
+  layers: Any
+
+
+class DecoderLayer(nn.Module):
+  """Causal self-attention, attention to the encoder, feed-forward."""
+
+  config: T5Config
+
+  def setup(self):
+    """Declares the sub-layers under T5X's names."""
+    config = self.config
+    self.pre_self_attention_layer_norm = layer_norm(config)
+    self.self_attention = Attention(config)
+    self.pre_cross_attention_layer_norm = layer_norm(config)
+    self.encoder_decoder_attention = Attention(config)
+    self.pre_mlp_layer_norm = layer_norm(config)
+    self.mlp = MLP(config)
+
+  def __call__(
+    self,
+    x: Float[Array, "B T D"],
+    prompt: KeysValues | None,
+    encoded: Float[Array, "B L D"],
+    mask: Bool[Array, "#B 1 T T"],
+    cross_mask: Bool[Array, "B 1 #T L"],
+    bias: Float[Array, "#B H T T"],
+    rows: Int[Array, " B"] | None,
+    deterministic: bool,
+  ) -> tuple[Float[Array, "B T D"], None]:
+    """Returns the residual stream of all positions after this layer."""
+    y = self.pre_self_attention_layer_norm(x)
+    y = self.self_attention(
+      y,
+      self.self_attention.keys_values(y),
+      mask=mask,
+      bias=bias,
+      deterministic=deterministic,
+    )
+    x = x + dropout(self, y, deterministic=deterministic)
+    y = self.pre_cross_attention_layer_norm(x)
+    y = self.encoder_decoder_attention(
+      y,
+      self.encoder_decoder_attention.keys_values(encoded),
+      mask=cross_mask,
+      prompt=of_rows(prompt, rows),
+      deterministic=deterministic,
+    )
+    x = x + dropout(self, y, deterministic=deterministic)
+    y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
+    return x + dropout(self, y, deterministic=deterministic), None
+
+  def cross_keys_values(
+    self, carry: None, own: None, encoded: Float[Array, "B L D"]
+  ) -> tuple[None, KeysValues]:
+    """Returns what this layer's targets read of the encoder's output."""
+    return carry, self.encoder_decoder_attention.keys_values(encoded)
+
+  def decode_step(
+    self,
+    x: Float[Array, "B 1 D"],
+    cache: LayerCache,
+    index: Int[Array, ""],
+    visible: Bool[Array, "B 1 1 L"],
+    bias: Float[Array, "1 H 1 T"],
+  ) -> tuple[Float[Array, "B 1 D"], LayerCache]:
+    """Returns the residual stream of one position, and the grown cache."""
+    y = self.pre_self_attention_layer_norm(x)
+    past = jax.tree.map(
+      lambda kept, new: jax.lax.dynamic_update_slice_in_dim(
+        kept, new, index, axis=1
+      ),
+      cache.past,
+      self.self_attention.keys_values(y),
+    )
+    written = jnp.arange(past.keys.shape[1])[None, None, None, :] <= index
+    x = x + self.self_attention(y, past, mask=written, bias=bias)
+    y = self.pre_cross_attention_layer_norm(x)
+    x = x + self.encoder_decoder_attention(y, cache.encoded, mask=visible)
+    x = x + self.mlp(self.pre_mlp_layer_norm(x), deterministic=True)
+    return x, dataclasses.replace(cache, past=past)
+
+
+class Decoder(nn.Module):
+  """A stack of decoder layers and, unless tied, the logits' projection."""
+
+  config: T5Config
+
+  def setup(self):
+    """Declares the stack under T5X's names."""
+    config = self.config
+    self.relpos_bias = RelativePositionBias(config, bidirectional=False)
+    self.layers = make_layers(
+      DecoderLayer,
+      config,
+      num_layers=config.num_decoder_layers,
+      methods={"__call__": 6, "cross_keys_values": 1, "decode_step": 3},
+      static=(5,),
+    )
+    self.decoder_norm = layer_norm(config)
+    if not config.tie_embeddings:
+      # Logits are float32 in every T5, whatever the activations are.
+      self.logits_dense = Projection(
+        features=config.vocab_size,
+        axes=("embed", "vocab"),
+        dtype=jnp.dtype("float32"),
+      )
+
+  def _logits(self, x, table, *, deterministic=True):
+    x = dropout(self, self.decoder_norm(x), deterministic=deterministic)
+    if not self.config.tie_embeddings:
+      return self.logits_dense(x)
+    x = x.astype(jnp.float32) * self.config.embed_dim**-0.5
+    return x @ table.astype(jnp.float32).T
+
+  def __call__(
+    self,
+    x: Float[Array, "B T D"],
+    encoded: Float[Array, "B L D"],
+    table: Float[Array, "V D"],
+    *,
+    mask: Bool[Array, "#B 1 T T"],
+    cross_mask: Bool[Array, "B 1 #T L"],
+    positions: Int[Array, "#B T"],
+    prompt: CompiledPrompt | None,
+    deterministic: bool,
+  ) -> Float[Array, "B T V"]:
+    """Returns the logits of all positions, teacher forced."""
+    bias = self.relpos_bias(positions, positions)
+    own, rows = (None, None) if prompt is None else (prompt.cross, prompt.rows)
+    x = dropout(self, x, deterministic=deterministic)
+    x, _ = run_layers(
+      self.layers,
+      "__call__",
+      x,
+      own,
+      encoded,
+      mask,
+      cross_mask,
+      bias,
+      rows,
+      deterministic,
+    )
+    return self._logits(x, table, deterministic=deterministic)
+
+  def cross_keys_values(self, encoded: Float[Array, "B L D"]) -> Any:
+    """Returns what targets read of the encoder's output in every layer."""
+    _, read = run_layers(self.layers, "cross_keys_values", None, None, encoded)
+    return read
+
+  def start_cache(
+    self,
+    encoded: Float[Array, "B L D"],
+    visible: Bool[Array, "B L"],
+    *,
+    prompt: CompiledPrompt | None,
+    max_decode_length: int,
+  ) -> Cache:
+    """Returns the cache of a decoder that has read nothing yet."""
+    read = self.cross_keys_values(encoded)
+    if prompt is not None:
+      ahead = jnp.ones((visible.shape[0], prompt.length), visible.dtype)
+      visible = jnp.concatenate([ahead, visible], axis=1)
+      read = jax.tree.map(
+        _put_in_front, of_rows(prompt.cross, prompt.rows), read
+      )
+
+    def empty(encoded: KeysValues) -> LayerCache:
+      *batch, _, num_heads, head_dim = encoded.keys.shape
+      shape = (*batch, max_decode_length, num_heads, head_dim)
+      zeros = jnp.zeros(shape, encoded.keys.dtype)
+      return LayerCache(past=KeysValues(zeros, zeros), encoded=encoded)
+
+    return Cache(
+      index=jnp.zeros((), jnp.int32),
+      visible=visible,
+      layers=jax.tree.map(
+        empty, read, is_leaf=lambda x: isinstance(x, KeysValues)
+      ),
+    )
+
+  def decode_step(
+    self, x: Float[Array, "B 1 D"], table: Float[Array, "V D"], cache: Cache
+  ) -> tuple[Float[Array, "B V"], Cache]:
+    """Returns the logits that follow one position, and the grown cache."""
+    length = jax.tree.leaves(
+      cache.layers, is_leaf=lambda x: isinstance(x, LayerCache)
+    )[0].past.keys.shape[-3]
+    bias = self.relpos_bias(
+      cache.index[None, None], jnp.arange(length, dtype=jnp.int32)[None]
+    )
+    visible = cache.visible[:, None, None, :]
+    x, layers = run_layers(
+      self.layers, "decode_step", x, cache.layers, cache.index, visible, bias
+    )
+    logits = self._logits(x, table)[:, 0]
+    return logits, Cache(
+      index=cache.index + 1, visible=cache.visible, layers=layers
+    )
+
+
+def _put_in_front(prompt: Array, own: Array) -> Array:
+  """Joins [1 or B, ..., P, H, K] and [B, ..., L, H, K]."""
+  shape = (*own.shape[:-3], *prompt.shape[-3:])
+  return jnp.concatenate([jnp.broadcast_to(prompt, shape), own], axis=-3)

@@ -1,0 +1,130 @@
+"""The encoder of T5: inputs read each other, and a compiled prompt."""
+
+from typing import Any
+
+from flax import linen as nn
+from jax import numpy as jnp
+
+from prompt_tuning.model.attention import (
+  Attention,
+  KeysValues,
+  RelativePositionBias,
+)
+from prompt_tuning.model.compiled_prompt import CompiledPrompt, of_rows
+from prompt_tuning.model.config import T5Config
+from prompt_tuning.model.layers import MLP, dropout, layer_norm
+from prompt_tuning.model.stack import make_layers, run_layers
+from prompt_tuning.types import Array, Bool, Float, Int
+
+
+class EncoderLayer(nn.Module):
+  """Self-attention and feed-forward, each on a normalised residual stream."""
+
+  config: T5Config
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    prompt: KeysValues | None,
+    mask: Bool[Array, "B 1 #L L"],
+    bias: Float[Array, "#B H L L"],
+    prompt_bias: Float[Array, "#B H L P"] | None,
+    rows: Int[Array, " B"] | None,
+    deterministic: bool,
+    is_read: bool,
+  ) -> tuple[Float[Array, "B L D"], KeysValues | None]:
+    """Returns the residual stream after this layer.
+
+    Args:
+      x: The residual stream.
+      prompt: What all positions see besides `x`.
+      mask: Which positions of `x` each of them sees.
+      bias: Added to the scores of `x`.
+      prompt_bias: Added to the scores of the prompt.
+      rows: The prompt that each row reads, of several.
+      deterministic: Whether nothing is dropped.
+      is_read: Whether to return the keys and values of `x` as well.
+    """
+    config = self.config
+    y = layer_norm(config, "pre_attention_layer_norm")(x)
+    attention = Attention(config, name="attention")
+    own = attention.keys_values(y)
+    y = attention(
+      y,
+      own,
+      mask=mask,
+      bias=bias,
+      prompt=of_rows(prompt, rows),
+      prompt_bias=prompt_bias,
+      deterministic=deterministic,
+    )
+    x = x + dropout(self, y, deterministic=deterministic)
+    y = layer_norm(config, "pre_mlp_layer_norm")(x)
+    y = MLP(config, name="mlp")(y, deterministic=deterministic)
+    x = x + dropout(self, y, deterministic=deterministic)
+    return x, own if is_read else None
+
+
+class Encoder(nn.Module):
+  """A stack of encoder layers with one relative position bias."""
+
+  config: T5Config
+
+  def setup(self):
+    """Declares the stack under T5X's names."""
+    config = self.config
+    self.relpos_bias = RelativePositionBias(config, bidirectional=True)
+    self.layers = make_layers(
+      EncoderLayer,
+      config,
+      num_layers=config.num_encoder_layers,
+      methods={"__call__": 6},
+      static=(4, 5),
+    )
+    self.encoder_norm = layer_norm(config)
+
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    *,
+    mask: Bool[Array, "B 1 #L L"],
+    positions: Int[Array, "#B L"],
+    prompt: CompiledPrompt | None = None,
+    deterministic: bool,
+    is_read: bool = False,
+  ) -> tuple[Float[Array, "B L D"], Any]:
+    """Encodes `x`, behind a compiled prompt if there is one.
+
+    Args:
+      x: Embeddings.
+      mask: Which positions of `x` each of them sees.
+      positions: Of `x`; a prompt stands just in front of position 0.
+      prompt: Seen by all positions.
+      deterministic: Whether nothing is dropped.
+      is_read: Whether to return what other inputs read of `x`.
+
+    Returns:
+      The encoded inputs, and the keys and values of `x` in every layer.
+    """
+    bias = self.relpos_bias(positions, positions)
+    own = prompt_bias = rows = None
+    if prompt is not None:
+      ahead = jnp.arange(-prompt.length, 0, dtype=jnp.int32)[None]
+      prompt_bias = self.relpos_bias(positions, ahead)
+      own, rows = prompt.encoder, prompt.rows
+    x = dropout(self, x, deterministic=deterministic)
+    x, read = run_layers(
+      self.layers,
+      "__call__",
+      x,
+      own,
+      mask,
+      bias,
+      prompt_bias,
+      rows,
+      deterministic,
+      is_read,
+    )
+    x = self.encoder_norm(x)
+    return dropout(self, x, deterministic=deterministic), read
