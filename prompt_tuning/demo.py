@@ -15,9 +15,9 @@ from prompt_tuning import config, paths
 from prompt_tuning.evaluate import report
 from prompt_tuning.runs import main as main_lib
 
-_TASK = "small_world_topic"
+_TASK = "small_world_sentiment"
 _MODEL = "models/embedded.gin"
-_CHANGES = ("tasks/small_world_topic.gin", "decoding/rank.gin")
+_CHANGES = ("tasks/small_world_sentiment.gin", "decoding/rank.gin")
 _SHOWN_PREDICTIONS = 4
 
 

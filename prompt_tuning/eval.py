@@ -3,6 +3,7 @@
 from absl import flags
 
 from prompt_tuning import config
+from prompt_tuning.runs import distributed
 from prompt_tuning.runs import main as main_lib
 
 
@@ -20,4 +21,5 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   main_lib.define_flags()
-  main_lib.start(main)
+  distributed.define_flags()
+  main_lib.start(distributed.member_of_job(main))

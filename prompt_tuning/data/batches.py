@@ -14,7 +14,8 @@ class Batches:
   """Training batches of an example stream; a `BatchIterator`.
 
   Batch k holds examples k * batch_size and following. Of several processes each
-  reads its own rows, so that the whole batch does not depend on their number.
+  reads its own rows of it, so that the whole batch does not depend on their
+  number.
   Where an epoch ends within a batch, the next one fills it up; only the very
   end of a finite stream is left out if it does not fill a batch.
 
@@ -30,8 +31,7 @@ class Batches:
     builder: features_lib.FeatureBuilder,
     *,
     batch_size: int,
-    shard_index: int = 0,
-    num_shards: int = 1,
+    rows: Sequence[int] | None = None,
   ):
     """Starts at the first example.
 
@@ -39,13 +39,18 @@ class Batches:
       stream: The examples.
       builder: Lays them out; it counts what it cuts.
       batch_size: B, rows of the batch of all processes together.
-      shard_index: Which process this is.
-      num_shards: The number of processes.
+      rows: Those that this process reads; all by default.
 
     Raises:
-      ValueError: `batch_size` does not divide by `num_shards`.
+      ValueError: `batch_size` is not positive, or a row is not in the batch.
     """
-    self._rows = _rows(batch_size, shard_index, num_shards)
+    _check_batch_size(batch_size)
+    self._rows = range(batch_size) if rows is None else rows
+    if not self._rows or not set(self._rows) <= set(range(batch_size)):
+      raise ValueError(
+        f"rows of a batch of {batch_size} are from 0 to {batch_size - 1}, got "
+        f"{list(self._rows)}"
+      )
     self._stream = stream
     self.card = stream.card()
     self._batch_size = batch_size
@@ -116,27 +121,22 @@ def evaluation_batches(
   builder: features_lib.FeatureBuilder,
   *,
   batch_size: int,
-  shard_index: int = 0,
-  num_shards: int = 1,
 ) -> Iterator[EvaluationBatch]:
   """Yields every example once, in order, in batches of one shape.
-
-  All processes yield as many batches, so that they stay in step.
 
   Args:
     examples: Tokenised examples.
     builder: Lays them out.
-    batch_size: B, rows of the batch of all processes together.
-    shard_index: Which process this is.
-    num_shards: The number of processes.
+    batch_size: B.
 
   Yields:
     Batches, the last filled up with padding.
 
   Raises:
-    ValueError: `batch_size` does not divide by `num_shards`.
+    ValueError: `batch_size` is not positive.
   """
-  rows = np.asarray(_rows(batch_size, shard_index, num_shards))
+  _check_batch_size(batch_size)
+  rows = np.arange(batch_size)
   for first in range(0, len(examples), batch_size):
     indices = first + rows
     is_real = indices < len(examples)
@@ -161,22 +161,13 @@ def padding_batch(
   Raises:
     ValueError: `batch_size` is not positive.
   """
-  return builder.batch([], num_rows=len(_rows(batch_size, 0, 1)))
+  _check_batch_size(batch_size)
+  return builder.batch([], num_rows=batch_size)
 
 
-def _rows(batch_size: int, shard_index: int, num_shards: int) -> range:
-  """Returns the rows of a batch that one process reads."""
-  if batch_size < 1 or num_shards < 1 or batch_size % num_shards:
-    raise ValueError(
-      f"BATCH_SIZE {batch_size} must be a positive multiple of the "
-      f"{num_shards} processes that share it"
-    )
-  if not 0 <= shard_index < num_shards:
-    raise ValueError(
-      f"shard_index must be below num_shards {num_shards}, got {shard_index}"
-    )
-  size = batch_size // num_shards
-  return range(shard_index * size, (shard_index + 1) * size)
+def _check_batch_size(batch_size: int) -> None:
+  if batch_size < 1:
+    raise ValueError(f"BATCH_SIZE {batch_size} must be positive.")
 
 
 def _differences(saved: Any, now: Any, path: str = "") -> list[str]:

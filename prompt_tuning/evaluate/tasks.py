@@ -10,7 +10,7 @@ from absl import logging
 from prompt_tuning import paths
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.evaluate import report
+from prompt_tuning.evaluate import over_devices, report
 from prompt_tuning.evaluate.predictors import Predictor
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts.layout import Layout
@@ -114,7 +114,7 @@ class TaskEvaluation:
       answers = _Answers(vocabulary, self.labels)
 
       def predict_batch(batch):
-        tokens = np.asarray(predict(params, batch, next(keys)))
+        tokens = over_devices.answer(predict, params, batch, next(keys))
         answers.add(batch, tokens)
         return tokens
 

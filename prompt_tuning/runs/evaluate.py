@@ -9,11 +9,14 @@ from absl import logging
 from prompt_tuning import paths
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.data.features import FeatureLengths
+from prompt_tuning.model import t5
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import preflight
 from prompt_tuning.runs.network import Network, build_network
-from prompt_tuning.runs.train import Evaluation
+from prompt_tuning.runs.train import ALL_DEVICES, Evaluation, Hardware
+from prompt_tuning.train import mesh as mesh_lib
+from prompt_tuning.types import Params
 
 
 def evaluate(
@@ -24,6 +27,7 @@ def evaluate(
   evaluations: Sequence[Evaluation],
   prompt_file: str | None = None,
   allow_missing_card: bool = False,
+  hardware: Hardware = ALL_DEVICES,
 ) -> dict[str, float]:
   """Evaluates, and writes `metrics.json` and predictions.
 
@@ -35,6 +39,7 @@ def evaluate(
     prompt_file: A tuned prompt; None for the bare model.
     allow_missing_card: Whether to take a prompt without a card for a prefix of
       this backbone.
+    hardware: How it lies on the devices.
 
   Returns:
     Metrics by `<task>/<metric>`.
@@ -44,11 +49,13 @@ def evaluate(
       evaluated.
   """
   lengths = check(backbone, feature_lengths, evaluations)
-  output = paths.make_writable_dir(output_dir)
+  is_first = jax.process_index() == 0
+  if is_first:
+    paths.make_writable_dir(output_dir)
   network, step = load_network(
     backbone, prompt_file, allow_missing_card=allow_missing_card
   )
-  params = jax.device_put(network.params)
+  params = on_devices(network, hardware)
   results: dict[str, float] = {}
   for evaluation in evaluations:
     measure = evaluation.prepare(
@@ -59,9 +66,9 @@ def evaluate(
       output_dir=output_dir,
     )
     results.update(measure(params, step))
-  paths.write_text(
-    output / "metrics.json", json.dumps(results, indent=2) + "\n"
-  )
+  if is_first:
+    path = paths.as_path(output_dir) / "metrics.json"
+    paths.write_text(path, json.dumps(results, indent=2) + "\n")
   for name, value in results.items():
     logging.info("%s: %.4g", name, value)
   return results
@@ -82,6 +89,22 @@ def check(
   lengths = FeatureLengths.from_mapping(feature_lengths)
   preflight.check_evaluations(evaluations, backbone=backbone, lengths=lengths)
   return lengths
+
+
+def on_devices(network: Network, hardware: Hardware) -> Params:
+  """Returns the parameters of a network, laid out over the devices.
+
+  Raises:
+    ValueError: If the mesh does not use the devices, or a parameter does not
+      divide over it.
+  """
+  shardings = mesh_lib.param_shardings(
+    network.params,
+    t5.logical_axes(network.model),
+    mesh=mesh_lib.make_mesh(hardware.data, hardware.model),
+    rules=hardware.axis_rules,
+  )
+  return mesh_lib.place(network.params, shardings)
 
 
 def load_network(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
-import numpy as np
 from absl import logging
 
 from prompt_tuning import paths
@@ -20,11 +19,13 @@ from prompt_tuning.data.features import (
 )
 from prompt_tuning.data.inputs import FileInputs
 from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.evaluate import over_devices
 from prompt_tuning.evaluate.predictors import Predict, Predictor
 from prompt_tuning.model.scoring import sequence_log_likelihood
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.runs import preflight
-from prompt_tuning.runs.evaluate import load_network
+from prompt_tuning.runs.evaluate import load_network, on_devices
+from prompt_tuning.runs.train import ALL_DEVICES, Hardware
 from prompt_tuning.types import Array, Batch, Float, Params, enum_member
 
 
@@ -55,6 +56,7 @@ def infer(
   prompt_file: str | None = None,
   allow_missing_card: bool = False,
   seed: int = 0,
+  hardware: Hardware = ALL_DEVICES,
 ) -> None:
   """Writes a line of JSON for every input, in the order of the inputs.
 
@@ -70,6 +72,7 @@ def infer(
     prompt_file: A tuned prompt; None for the bare model.
     allow_missing_card: See `runs.evaluate.evaluate`.
     seed: For predictors that draw.
+    hardware: How it lies on the devices.
 
   Raises:
     ValueError: If the prompt belongs to another backbone, or an input is empty
@@ -89,7 +92,9 @@ def infer(
   )
   # Before anything is predicted, which an empty line would throw away.
   builder.check(examples)
-  paths.make_writable_dir(paths.as_path(output_file).parent)
+  is_first = jax.process_index() == 0
+  if is_first:
+    paths.make_writable_dir(paths.as_path(output_file).parent)
   answer = answer_fn(
     network.model,
     vocabulary=backbone.vocabulary,
@@ -97,12 +102,13 @@ def infer(
     predictor=predictor,
     mode=mode,
   )
-  params = jax.device_put(network.params)
+  params = on_devices(network, hardware)
   lines = []
   for batch in evaluation_batches(examples, builder, batch_size=batch_size):
     # Every batch draws from a stream of its own, named by its first example.
     rng = jax.random.fold_in(jax.random.key(seed), int(batch.indices[0]))
-    rows = np.asarray(answer(params, batch.features, rng)).tolist()
+    answers = over_devices.answer(answer, params, batch.features, rng)
+    rows = answers.tolist()
     if mode is Mode.PREDICT:
       rows = [backbone.vocabulary.decode(row) for row in rows]
     for index, value in _real(batch, rows):
@@ -110,7 +116,8 @@ def infer(
       lines.append(
         json.dumps({"inputs": text, mode.value: value}, ensure_ascii=False)
       )
-  paths.write_text(output_file, "".join(f"{line}\n" for line in lines))
+  if is_first:
+    paths.write_text(output_file, "".join(f"{line}\n" for line in lines))
   logging.info(
     "Wrote %d lines to %s. %s", len(lines), output_file, builder.summary()
   )
@@ -167,6 +174,7 @@ def _score(model: T5, params: Params, batch: Batch) -> Float[Array, " B"]:
     {"params": params},
     batch["encoder_input_tokens"],
     batch["decoder_input_tokens"],
+    prompt_index=batch.get("prompt_index"),
   )
   return sequence_log_likelihood(
     logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]

@@ -25,6 +25,7 @@ from prompt_tuning.model import t5
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.prompts.layout import Layout
+from prompt_tuning.prompts.module import PromptAttention
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import preflight
 from prompt_tuning.runs.network import Network, build_network
@@ -82,6 +83,9 @@ class Hardware:
   axis_rules: mesh_lib.AxisRules = mesh_lib.DEFAULT_RULES
 
 
+ALL_DEVICES = Hardware()
+
+
 def train(
   *,
   model_dir: str,
@@ -101,7 +105,7 @@ def train(
   num_microbatches: int = 1,
   keep_checkpoints: int = 1,
   seed: int = 0,
-  hardware: Hardware = Hardware(),
+  hardware: Hardware = ALL_DEVICES,
   settings: Mapping[str, str] | None = None,
   config_text: str | None = None,
 ) -> loop.FitResult:
@@ -148,7 +152,13 @@ def train(
   table = partition.describe(network.params, trainable)
   logging.info("\n%s", table)
   batches = _batches(
-    inputs, backbone, network, lengths, batch_size=batch_size, seed=seed
+    inputs,
+    backbone,
+    network,
+    lengths,
+    batch_size=batch_size,
+    seed=seed,
+    mesh=mesh,
   )
   state, frozen = _place(network, trainable, optimizer, mesh, hardware)
   identity = RunIdentity(
@@ -172,6 +182,7 @@ def train(
   ]
   _check_same_run(model_dir, identity)
   checkpoints = Checkpoints(model_dir, run=identity, keep=keep_checkpoints)
+  start_lib.check_same_everywhere(identity, checkpoints.latest_step())
   start = start_lib.Start(state)
   if checkpoints.latest_step() is not None:
     start = start_lib.resume(checkpoints, state, batches)
@@ -249,6 +260,8 @@ def _check_same_run(model_dir: str, identity: RunIdentity) -> None:
 def _describe_run(
   model_dir: str, identity: RunIdentity, table: str, config_text: str | None
 ) -> None:
+  if jax.process_index() != 0:
+    return
   folder = paths.make_writable_dir(model_dir)
   paths.write_text(
     folder / _RUN_FILE, json.dumps(identity.as_json(), indent=2) + "\n"
@@ -258,7 +271,7 @@ def _describe_run(
     paths.write_text(folder / "config.gin", config_text)
 
 
-def _batches(inputs, backbone, network, lengths, *, batch_size, seed):
+def _batches(inputs, backbone, network, lengths, *, batch_size, seed, mesh):
   builder = FeatureBuilder(
     lengths,
     vocab_size=backbone.config.vocab_size,
@@ -274,8 +287,7 @@ def _batches(inputs, backbone, network, lengths, *, batch_size, seed):
     stream,
     builder,
     batch_size=batch_size,
-    shard_index=jax.process_index(),
-    num_shards=jax.process_count(),
+    rows=mesh_lib.local_rows(batch_size, mesh),
   )
 
 
@@ -295,7 +307,7 @@ def _place(
       params, axes, mesh=mesh, rules=hardware.axis_rules
     )
 
-  frozen = jax.device_put(parts.frozen, shardings(parts.frozen))
+  frozen = mesh_lib.place(parts.frozen, shardings(parts.frozen))
   # What is trained is kept in float32, whatever the backbone is stored in.
   trainable = jax.tree.map(
     lambda leaf: np.asarray(leaf).astype(np.float32), parts.trainable
@@ -306,7 +318,7 @@ def _place(
   state = jax.jit(
     make,
     out_shardings=mesh_lib.state_shardings(abstract, placed, mesh=mesh),
-  )(jax.device_put(trainable, placed))
+  )(mesh_lib.place(trainable, placed))
   return state, frozen
 
 
@@ -329,6 +341,7 @@ def _identity(
       "length": prompt.length,
       "num_prompts": prompt.num_prompts,
       "layout": prompt.layout_text,
+      "attention": PromptAttention(prompt.attention).value,
       "initializer": prompt.initializer_name,
     }
   return json.loads(json.dumps(described))
@@ -360,6 +373,7 @@ def _exporter(model_dir, network, prompt, inputs, selection):
     initialiser=prompt.initializer_name,
     task=inputs.name,
     layout=prompt.layout_text,
+    attention=PromptAttention(prompt.attention).value,
   )
   return PromptExporter(
     model_dir, card, metric=None if selection is None else selection.metric

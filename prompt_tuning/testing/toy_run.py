@@ -33,7 +33,11 @@ from prompt_tuning.train.export import PromptExporter
 from prompt_tuning.train.plan import Plan
 from prompt_tuning.train.run_identity import RunIdentity
 from prompt_tuning.train.selection import Selection
-from prompt_tuning.train.start import Start, resume
+from prompt_tuning.train.start import (
+  Start,
+  check_same_everywhere,
+  resume,
+)
 from prompt_tuning.train.step import TrainState, init_state, make_train_step
 
 METRIC = "toy/accuracy"
@@ -108,6 +112,7 @@ class ToyRun:
     )
     parts = partition.split(jax.device_put(params, placed), self.trainable)
     checkpoints = Checkpoints(self.model_dir, run=identity, keep=self.keep)
+    check_same_everywhere(identity, checkpoints.latest_step())
     state = self._fresh(parts.trainable, mesh)
     if checkpoints.latest_step() is None:
       start = Start(state=state)
@@ -153,15 +158,12 @@ class ToyRun:
     )
 
   def _fresh(self, trainable, mesh: Mesh) -> TrainState:
-    # Copied, because the first step takes the state's memory.
-    trainable = jax.tree.map(
-      lambda x: jax.device_put(x, x.sharding, may_alias=False), trainable
-    )
-    state = init_state(trainable, self.optimizer)
+    make = lambda params: init_state(params, self.optimizer)  # noqa: E731
     where = jax.tree.map(lambda x: x.sharding, trainable)
-    return jax.device_put(
-      state, mesh_lib.state_shardings(state, where, mesh=mesh)
+    shardings = mesh_lib.state_shardings(
+      jax.eval_shape(make, trainable), where, mesh=mesh
     )
+    return jax.jit(make, out_shardings=shardings)(trainable)
 
   def _exporter(self, identity: RunIdentity) -> PromptExporter | None:
     if "prompt/.*" not in self.trainable:

@@ -137,6 +137,8 @@ class Checkpoints:
         files.replace_meta(self._dir, step, meta)
       else:
         self._manager.save(step, args=_save_arguments(arrays, meta))
+    except jax.errors.JaxRuntimeError:
+      raise  # Of a device or another process: nothing is wrong with the disk.
     except Exception as error:
       raise CheckpointError(self._save_failure(step, error)) from error
 
@@ -280,12 +282,10 @@ def _by_path(state: Any) -> dict[str, Any]:
 
 
 def _describe(array: jax.Array) -> dict[str, Any]:
-  # An array that spans processes is nowhere whole, so its sum is not known.
-  whole = array.is_fully_addressable
   return {
     "shape": list(array.shape),
     "dtype": str(array.dtype),
-    "crc32": files.crc32(array) if whole else None,
+    "crc32": files.crc32(array) if files.is_whole(array) else None,
   }
 
 

@@ -160,7 +160,7 @@ def read_arrays(
   arrays = partition.flatten(restored)
   for path, array in arrays.items():
     expected = described[path]["crc32"]
-    known = expected is not None and array.is_fully_addressable
+    known = expected is not None and is_whole(array)
     if known and crc32(array) != expected:
       raise DamagedError(
         f"Checkpoint {where} is damaged: the bytes of {path} are not those "
@@ -169,8 +169,13 @@ def read_arrays(
   return arrays
 
 
+def is_whole(array: jax.Array) -> bool:
+  """Returns whether this process has all of an array, to sum up its bytes."""
+  return array.is_fully_addressable or array.is_fully_replicated
+
+
 def crc32(array: jax.Array) -> int:
-  """Returns a checksum of the bytes of an array that is addressable here."""
+  """Returns a checksum of the bytes of an array that is whole here."""
   return zlib.crc32(np.ascontiguousarray(jax.device_get(array)).tobytes())
 
 

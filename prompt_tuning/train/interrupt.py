@@ -1,6 +1,7 @@
 """Lets a run end at a step boundary when it is asked to end."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -41,17 +42,17 @@ def watch_signals() -> Iterator[Interrupt]:
   """Gives an `Interrupt` that SIGTERM and SIGINT set.
 
   The second signal ends the program at once, as it does without this. Signals
-  are left alone outside the main thread, and with several processes, where
-  JAX's preemption service catches them.
+  are left alone outside the main thread. With several processes JAX's
+  preemption service catches SIGTERM and tells the others; SIGINT is passed on
+  to it.
   """
   interrupt = Interrupt()
-  if (
-    threading.current_thread() is not threading.main_thread()
-    or jax.process_count() > 1
-  ):
+  if threading.current_thread() is not threading.main_thread():
     yield interrupt
     return
-  before = {number: signal.getsignal(number) for number in _SIGNALS}
+  is_one = jax.process_count() == 1
+  caught = _SIGNALS if is_one else (signal.SIGINT,)
+  before = {number: signal.getsignal(number) for number in caught}
 
   def restore():
     for number, handler in before.items():
@@ -59,15 +60,19 @@ def watch_signals() -> Iterator[Interrupt]:
 
   def on_signal(number, frame):
     del frame
-    interrupt.signal_name = signal.Signals(number).name
+    name = signal.Signals(number).name
     restore()
     logging.warning(
       "%s: will finish this step, save and exit; send it again to exit at once "
       "without saving.",
-      interrupt.signal_name,
+      name,
     )
+    if is_one:
+      interrupt.signal_name = name
+    else:
+      os.kill(os.getpid(), signal.SIGTERM)
 
-  for number in _SIGNALS:
+  for number in caught:
     signal.signal(number, on_signal)
   try:
     yield interrupt

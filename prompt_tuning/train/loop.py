@@ -271,10 +271,11 @@ class _Loop:
       self._is_compiled = True
       self.meter.restart()
       return
-    processes = jax.process_count()
+    # What the other processes read is taken to be as long on average.
+    read = len(batch["encoder_input_tokens"])
+    examples = mesh_lib.whole_size(read, self.mesh)
     self.meter.count(
-      examples=len(batch["encoder_input_tokens"]) * processes,
-      tokens=count_tokens(batch) * processes,
+      examples=examples, tokens=count_tokens(batch) * examples // read
     )
 
   def _drain(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 from flax import traverse_util
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from prompt_tuning.train import partition
@@ -32,6 +33,7 @@ DEFAULT_RULES: AxisRules = (
   ("kv", None),
   ("length", None),
   ("relpos_buckets", None),
+  ("layers", None),
   ("num_prompts", None),
   ("prompt", None),
   ("prompt_embed", None),
@@ -51,8 +53,7 @@ def make_mesh(
     devices: JAX devices; all of all processes by default.
 
   Raises:
-    ValueError: If the product is not the number of devices, or the model axis
-      is cut over several processes.
+    ValueError: If the product is not the number of devices.
   """
   count = len(jax.devices() if devices is None else devices)
   if model < 1 or (data < 1 and data != -1):
@@ -67,22 +68,37 @@ def make_mesh(
       f"The mesh data={data} x model={model} does not use the {count} devices; "
       f"choose a model axis that divides {count} and data=-1."
     )
-  # On explicit axes, which are JAX's default, linen's constraints fail.
-  mesh = jax.make_mesh(
+  laid_out = mesh_utils.create_device_mesh(
     (data, model),
-    (DATA, MODEL),
-    axis_types=(AxisType.Auto, AxisType.Auto),
-    devices=devices,
+    devices,
+    # A slice's torus may have no axis as long as one of these.
+    allow_split_physical_axes=True,
   )
-  for row in mesh.devices:
-    # Each process reads its own examples, so it must own whole rows.
-    if len({device.process_index for device in row}) > 1:
-      raise ValueError(
-        f"The model axis of the mesh ({describe(mesh)}) lies across several "
-        f"processes, of {jax.local_device_count()} devices each. Use a model "
-        "axis that fits into a process."
-      )
+  # On explicit axes, which are JAX's default, linen's constraints fail.
+  mesh = Mesh(
+    laid_out, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto)
+  )
+  # Devices that are only compiled for belong to several processes, too.
+  if jax.process_count() > 1:
+    _introduce(mesh)
   return mesh
+
+
+def _introduce(mesh: Mesh) -> None:
+  """Lets the devices of each row and of each column exchange a number.
+
+  Processes that meet for the first time connect, for which Gloo grants half a
+  minute. Here they come at the same time; not after a long compilation.
+  """
+  ones = np.ones(mesh.devices.shape, np.float32)
+  cut = NamedSharding(mesh, PartitionSpec(DATA, MODEL))
+  spread = jax.make_array_from_callback(ones.shape, cut, lambda i: ones[i])
+  for axis, left in ((0, MODEL), (1, DATA)):
+    total = jax.jit(
+      lambda x, axis=axis: x.sum(axis),
+      out_shardings=NamedSharding(mesh, PartitionSpec(left)),
+    )
+    jax.block_until_ready(total(spread))
 
 
 def param_shardings(
@@ -143,6 +159,26 @@ def state_shardings(state: Any, trainable: Params, *, mesh: Mesh) -> Any:
   return jax.tree_util.tree_map_with_path(sharding, state)
 
 
+def place(params: Params, shardings: Params) -> Params:
+  """Returns parameters on the devices.
+
+  Args:
+    params: Arrays on the host, the same in every process.
+    shardings: A sharding for each.
+  """
+  if jax.process_count() == 1:
+    return jax.device_put(params, shardings)
+
+  def put(value, sharding):
+    # `device_put` would send the whole array to all processes, to compare it.
+    host = np.asarray(value)
+    return jax.make_array_from_callback(
+      host.shape, sharding, lambda index: host[index]
+    )
+
+  return jax.tree.map(put, params, shardings)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of an array that is whole on every device."""
   return NamedSharding(mesh, PartitionSpec())
@@ -168,6 +204,24 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     )
 
 
+def local_rows(batch_size: int, mesh: Mesh) -> list[int]:
+  """Returns which rows of a batch lie on this process's devices, ascending.
+
+  Processes that share a row of the mesh hold, and read, the same examples.
+
+  Args:
+    batch_size: B of all processes together; it divides over the mesh.
+    mesh: Where the batch is to live.
+  """
+  cut = NamedSharding(mesh, PartitionSpec(DATA))
+  parts = cut.addressable_devices_indices_map((batch_size,)).values()
+  rows: set[int] = set()
+  for part in parts:
+    assert part is not None  # These devices do hold some of it.
+    rows |= set(range(*part[0].indices(batch_size)))
+  return sorted(rows)
+
+
 def shard_batch(
   batch: Mapping[str, np.ndarray], mesh: Mesh
 ) -> dict[str, jax.Array]:
@@ -175,7 +229,7 @@ def shard_batch(
 
   Args:
     batch: Features of the examples that this process has read: the whole batch
-      with one process, its own part with several.
+      with one process, its `local_rows` with several.
     mesh: Where the batch is to live.
 
   Raises:
@@ -185,12 +239,20 @@ def shard_batch(
   if len(rows) != 1:
     shapes = {name: np.shape(value) for name, value in batch.items()}
     raise ValueError(f"The features of a batch differ in length: {shapes}.")
-  check_batch_size(rows.pop() * jax.process_count(), mesh)
+  check_batch_size(whole_size(rows.pop(), mesh), mesh)
   sharding = NamedSharding(mesh, PartitionSpec(DATA))
   return {
     name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
     for name, value in batch.items()
   }
+
+
+def whole_size(rows: int, mesh: Mesh) -> int:
+  """Returns the size of the batch of which this process has some rows."""
+  if jax.process_count() == 1:
+    return rows
+  ways = mesh.shape[DATA]
+  return rows * ways // len(local_rows(ways, mesh))
 
 
 def describe(mesh: Mesh) -> str:

@@ -1,11 +1,17 @@
 """Where the training loop starts, or goes on after a checkpoint."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
 from prompt_tuning.data.features import BatchIterator
 from prompt_tuning.train.checkpoint import Checkpoints
+from prompt_tuning.train.run_identity import RunIdentity
 from prompt_tuning.train.selection import Best
 from prompt_tuning.train.step import TrainState
 from prompt_tuning.train.window import Window
@@ -61,6 +67,47 @@ def resume(
     window=Window.from_json(restored.progress["window"]),
     resumed=True,
   )
+
+
+def check_same_everywhere(run: RunIdentity, latest_step: int | None) -> None:
+  """Checks that all processes are about to do the same.
+
+  Otherwise they would wait for each other, or train on what was never meant to
+  be together.
+
+  Args:
+    run: What this process runs.
+    latest_step: The checkpoint that it would start from, None for none.
+
+  Raises:
+    ValueError: In every process, if one of them differs from the first.
+  """
+  if jax.process_count() == 1:
+    return
+  ours = json.dumps({"run": run.as_json(), "latest_step": latest_step})
+  first = json.loads(_of_first_process(ours))
+  differences = run.differences(RunIdentity.from_json(first["run"]))
+  if latest_step != first["latest_step"]:
+    differences.append(
+      f"latest checkpoint: {first['latest_step']} -> {latest_step} (do all "
+      "processes see the same MODEL_DIR?)"
+    )
+  all_same = multihost_utils.process_allgather(np.bool_(not differences))
+  if not all_same.all():
+    others = [str(index) for index in np.flatnonzero(~all_same)]
+    lines = "".join(f"\n  {line}" for line in differences)
+    raise ValueError(
+      f"The processes {', '.join(others)} differ from process 0"
+      + (f" (there -> process {jax.process_index()}):{lines}" if lines else ".")
+      + "\nStart all by the same command, on the same files."
+    )
+
+
+def _of_first_process(text: str) -> str:
+  data = np.frombuffer(text.encode(), np.uint8)
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(data.size)))
+  data = multihost_utils.broadcast_one_to_all(np.resize(data, size))
+  return bytes(np.asarray(data)).decode()
 
 
 def progress_json(

@@ -63,6 +63,7 @@ def _run(name):
   )
   return {
     "prompt_tune": ([*T5, TUNE], [*WEIGHTS, *RUN], train.train),
+    "plan": ([*T5, TUNE, "runs/plan.gin"], [RUN[2]], train.train),
     "model_tune": ([*T5, "runs/model_tune.gin"], [*WEIGHTS, *RUN], train.train),
     "pretrain": (
       [*T5, "runs/pretrain.gin"],

@@ -31,11 +31,13 @@ ALLOWED = {
   "runs": _CORE
   | {"backbone", "checkpoints", "config", "data", "evaluate", "metrics"}
   | {"analysis", "train"},
+  # What a run would cost elsewhere; it describes runs.
+  "scale": _CORE | {"backbone", "data", "evaluate", "runs", "train"},
   # The public face imports when it is used.
   "__init__": _CORE,
 }
 # Programs and test helpers may import anything; nothing may import them.
-ENDS = {"demo", "eval", "export", "infer", "testing", "train.__main__"}
+ENDS = {"demo", "eval", "export", "infer", "plan", "testing", "train.__main__"}
 TASKS_MAY_SEE = _BASE | {"data", "metrics", "tasks"}
 
 HEAVY = ("gin", "seqio", "tensorflow", "tensorflow_datasets")

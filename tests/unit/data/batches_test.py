@@ -76,20 +76,11 @@ def test_restored_run_equals_the_uninterrupted_one(make, steps):
   assert resumed.state()["examples_seen"] == 3 * (steps + 6)
 
 
-@pytest.mark.parametrize("num_shards", [2, 3, 6])
-def test_shards_make_up_the_batch_of_one_process(num_shards):
+@pytest.mark.parametrize("rows", [[0, 1, 2], [3, 4, 5], [0, 3], [5]])
+def test_a_process_reads_its_rows_of_the_whole_batch(rows):
   whole = _take(_batches(_in_memory(), 6), 4)
-  shards = [
-    _take(
-      _batches(_in_memory(), 6, shard_index=index, num_shards=num_shards), 4
-    )
-    for index in range(num_shards)
-  ]
-  joined = [
-    {name: np.concatenate([shard[name] for shard in step]) for name in step[0]}
-    for step in zip(*shards, strict=True)
-  ]
-  _assert_equal(joined, whole)
+  part = _take(_batches(_in_memory(), 6, rows=rows), 4)
+  _assert_equal(part, [{n: x[rows] for n, x in b.items()} for b in whole])
 
 
 def test_continues_with_another_batch_size():
@@ -143,22 +134,17 @@ def test_position_of_another_kind():
     _batches(_in_memory()).restore({"position": 3})
 
 
-@pytest.mark.parametrize(
-  ("options", "message"),
-  [
-    ({"batch_size": 0}, "BATCH_SIZE 0 must be"),
-    ({"batch_size": 3, "num_shards": 2}, "positive multiple of the 2 process"),
-    (
-      {"batch_size": 4, "num_shards": 2, "shard_index": 2},
-      "shard_index must be below num_shards 2, got 2",
-    ),
-  ],
-)
-def test_impossible_shares(options, message):
-  with pytest.raises(ValueError, match=message):
-    Batches(_in_memory(), _builder(), **options)
-  with pytest.raises(ValueError, match=message):
-    list(evaluation_batches(_examples(3), _builder(), **options))
+def test_a_batch_without_rows():
+  with pytest.raises(ValueError, match="BATCH_SIZE 0 must be positive"):
+    Batches(_in_memory(), _builder(), batch_size=0)
+  with pytest.raises(ValueError, match="BATCH_SIZE 0 must be positive"):
+    list(evaluation_batches(_examples(3), _builder(), batch_size=0))
+
+
+@pytest.mark.parametrize("rows", [[], [4], [-1, 0]])
+def test_rows_outside_the_batch(rows):
+  with pytest.raises(ValueError, match=r"batch of 4 are from 0 to 3, got \["):
+    Batches(_in_memory(), _builder(), batch_size=4, rows=rows)
 
 
 class TestEvaluation:
@@ -181,18 +167,6 @@ class TestEvaluation:
     *_, last = evaluation_batches(_examples(7), _builder(), batch_size=3)
     for name, values in last.features.items():
       assert not values[1:].any(), name
-
-  def test_shards_stay_in_step(self):
-    shards = [
-      list(
-        evaluation_batches(
-          _examples(5), _builder(), batch_size=4, shard_index=i, num_shards=2
-        )
-      )
-      for i in (0, 1)
-    ]
-    indices = [[b.indices.tolist() for b in shard] for shard in shards]
-    assert indices == [[[0, 1], [4, -1]], [[2, 3], [-1, -1]]]
 
   def test_error_names_the_example(self):
     examples = _examples(5)

@@ -156,6 +156,21 @@ def test_a_batch_that_does_not_divide_is_explained(size, remedy):
     mesh_lib.shard_batch({"x": np.zeros((size, 2))}, MESH)
 
 
+def test_the_only_process_reads_every_row():
+  mesh = mesh_lib.make_mesh()
+  size = 2 * jax.device_count()
+  assert mesh_lib.local_rows(size, mesh) == list(range(size))
+
+
+def test_placed_parameters_lie_as_asked():
+  mesh = mesh_lib.make_mesh(devices=jax.devices()[:1])
+  params = {"a": np.arange(3.0, dtype=np.float32)}
+  shardings = {"a": mesh_lib.replicated(mesh)}
+  placed = mesh_lib.place(params, shardings)
+  assert placed["a"].sharding == shardings["a"]
+  np.testing.assert_array_equal(placed["a"], params["a"])
+
+
 def test_features_of_different_lengths_are_refused():
   batch = {"a": np.zeros((4, 2)), "b": np.zeros((3, 2))}
   with pytest.raises(ValueError, match=r"differ in length.*\(3, 2\)"):
