@@ -71,7 +71,7 @@ class T5(nn.Module):
 
   def embed(self, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     """Returns the embeddings of tokens and slots."""
-    if self.prompt is None or _is_apart(self.prompt):
+    if self.prompt is None or is_apart(self.prompt):
       return self.token_embedder(ids)
     vocab_size = self.config.vocab_size
     is_slot = ids >= vocab_size
@@ -89,7 +89,7 @@ class T5(nn.Module):
     It is what `encode`, `decode` and `start_cache` take as `prompt`: None where
     slots stand among the tokens, or where there is no prompt.
     """
-    if not _is_apart(self.prompt):
+    if not is_apart(self.prompt):
       return None
     x = self.prompt.vectors().astype(self.config.jax_dtype)
     encoded, read = self.encoder(
@@ -125,7 +125,7 @@ class T5(nn.Module):
     return encoded
 
   def _check_compiled(self, prompt: CompiledPrompt | None) -> None:
-    if _is_apart(self.prompt) and prompt is None:
+    if is_apart(self.prompt) and prompt is None:
       raise ValueError(
         "This prompt attends to itself alone (prompt_attention is 'prefix'), "
         "so it is no part of the tokens: pass what compile_prompt() returns as "
@@ -236,7 +236,7 @@ class T5(nn.Module):
     )
 
 
-def _is_apart(
+def is_apart(
   prompt: Prompt | PromptBank | None,
 ) -> TypeGuard[Prompt | PromptBank]:
   """Says whether a prompt is computed apart from the inputs."""

@@ -390,11 +390,14 @@ def _meter(network, frozen, hardware, mesh, batches, batch_size):
     if frozen
     else throughput.Gradients.ACTIVATIONS_AND_WEIGHTS
   )
-  flops = throughput.train_step_flops(
+  prompt = network.model.prompt
+  is_apart = t5.is_apart(prompt)
+  products = throughput.batch_products(
     network.model.config,
-    gradients=gradients,
     batch_size=batch_size,
     inputs_length=batches.builder.encoder_length,
     targets_length=batches.builder.lengths.targets,
+    num_compiled=prompt.num_prompts if is_apart else 0,
+    compiled_length=prompt.length if is_apart else 0,
   )
-  return throughput.Meter(step_flops=flops, peak=peak)
+  return throughput.Meter(step_flops=products.step_flops(gradients), peak=peak)

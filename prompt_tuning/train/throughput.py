@@ -16,62 +16,110 @@ from prompt_tuning.model.config import T5Config
 
 
 class Gradients(enum.Enum):
-  """Which gradients a training step takes; the value is its cost.
+  """Which gradients a training step takes.
 
-  The unit is the forward pass. A frozen matrix needs no gradient of its own,
-  which saves one of the two products of its backward pass.
+  The value is the number of products that one product of an activation with a
+  weight costs, the forward pass included: a frozen weight saves one. A product
+  of two activations, as attention has, always costs three.
   """
 
   ACTIVATIONS = 2
   ACTIVATIONS_AND_WEIGHTS = 3
 
 
-def forward_flops(
-  config: T5Config, *, batch_size: int, inputs_length: int, targets_length: int
-) -> int:
-  """Returns the FLOPs of one teacher-forced forward pass.
+@dataclasses.dataclass(frozen=True)
+class Products:
+  """Multiply-adds of the matrix products of a forward pass.
+
+  Attributes:
+    weights: Of activations with weights.
+    activations: Of activations with each other.
+  """
+
+  weights: int
+  activations: int
+
+  def __add__(self, other: "Products") -> "Products":
+    """Returns the products of both."""
+    return Products(
+      self.weights + other.weights, self.activations + other.activations
+    )
+
+  def __mul__(self, times: int) -> "Products":
+    """Returns the products of something that is done several times."""
+    return Products(self.weights * times, self.activations * times)
+
+  @property
+  def forward_flops(self) -> int:
+    """FLOPs of the forward pass."""
+    return 2 * (self.weights + self.activations)
+
+  def step_flops(self, gradients: Gradients) -> int:
+    """FLOPs of the forward and the backward pass.
+
+    The lowest layers are counted like the others, though what lies below the
+    soft prompt needs no gradient.
+    """
+    return 2 * (gradients.value * self.weights + 3 * self.activations)
+
+
+def batch_products(
+  config: T5Config,
+  *,
+  batch_size: int,
+  inputs_length: int,
+  targets_length: int,
+  num_compiled: int = 0,
+  compiled_length: int = 0,
+) -> Products:
+  """Returns the products of a teacher-forced batch.
 
   Args:
     config: The model's shape.
     batch_size: B.
-    inputs_length: L, soft prompt and padding included.
+    inputs_length: L, slots and padding included.
     targets_length: T, padding included.
+    num_compiled: N, prompts that are computed apart (`PromptAttention.PREFIX`).
+    compiled_length: P of these, in tokens.
   """
-  # Named as in the project's letters; all counts are multiply-adds.
-  d, hk = config.embed_dim, config.num_heads * config.head_dim
-  f = config.mlp_dim * (len(config.mlp_activations) + 1)  # and the way back
-  enc, dec = inputs_length, targets_length
-  projection = d * hk
-  encoder_layer = enc * (4 * projection + d * f) + 2 * enc * enc * hk
-  decoder_layer = (
-    dec * (4 * projection + d * f)  # self-attention and feed-forward
-    + 2 * dec * dec * hk
-    + 2 * (dec + enc) * projection  # attention to the encoder
-    + 2 * dec * enc * hk
+  seen = inputs_length + compiled_length
+  example = (
+    _encoder(config, inputs_length, seen=seen)
+    + _cross_keys_values(config, inputs_length)
+    + _decoder(config, targets_length, seen=seen)
   )
-  multiply_adds = (
-    config.num_encoder_layers * encoder_layer
-    + config.num_decoder_layers * decoder_layer
-    + dec * d * config.vocab_size
-  )
-  return 2 * batch_size * multiply_adds
+  prompt = _encoder(
+    config, compiled_length, seen=compiled_length
+  ) + _cross_keys_values(config, compiled_length)
+  return example * batch_size + prompt * num_compiled
 
 
-def train_step_flops(
-  config: T5Config,
-  *,
-  gradients: Gradients,
-  batch_size: int,
-  inputs_length: int,
-  targets_length: int,
-) -> int:
-  """Returns the FLOPs of one training step; see `forward_flops`."""
-  return gradients.value * forward_flops(
-    config,
-    batch_size=batch_size,
-    inputs_length=inputs_length,
-    targets_length=targets_length,
+def _encoder(config: T5Config, length: int, *, seen: int) -> Products:
+  projection, mlp, width = _widths(config)
+  layer = Products(length * (4 * projection + mlp), 2 * length * seen * width)
+  return layer * config.num_encoder_layers
+
+
+def _cross_keys_values(config: T5Config, length: int) -> Products:
+  projection, _, _ = _widths(config)
+  return Products(2 * length * projection, 0) * config.num_decoder_layers
+
+
+def _decoder(config: T5Config, length: int, *, seen: int) -> Products:
+  projection, mlp, width = _widths(config)
+  layer = Products(
+    length * (6 * projection + mlp), 2 * length * (length + seen) * width
   )
+  logits = Products(length * config.embed_dim * config.vocab_size, 0)
+  return layer * config.num_decoder_layers + logits
+
+
+def _widths(config: T5Config) -> tuple[int, int, int]:
+  """Returns multiply-adds of a projection and an MLP a token, and H * K."""
+  width = config.num_heads * config.head_dim
+  # Ways in, one an activation, and the way back.
+  mlp = (len(config.mlp_activations) + 1) * config.embed_dim * config.mlp_dim
+  return config.embed_dim * width, mlp, width
 
 
 @dataclasses.dataclass(frozen=True)

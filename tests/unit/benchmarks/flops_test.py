@@ -36,15 +36,26 @@ def small(**settings):
   return job(sizes=shape, prompt_length=100, targets_length=8, **settings)
 
 
-@pytest.mark.parametrize(("mode", "soft"), [(Mode.FULL, 5), (Mode.MODEL, 0)])
-def test_forward_agrees_with_what_runs_log(mode, soft):
-  products = flops.forward(job(inputs_length=11), [11] * 4, mode)
-  assert products.forward_flops == throughput.forward_flops(
+@pytest.mark.parametrize(
+  ("mode", "slots", "apart", "gradients"),
+  [
+    (Mode.FULL, 5, 0, throughput.Gradients.ACTIVATIONS),
+    (Mode.PREFIX, 0, 5, throughput.Gradients.ACTIVATIONS),
+    (Mode.MODEL, 0, 0, throughput.Gradients.ACTIVATIONS_AND_WEIGHTS),
+  ],
+)
+def test_a_step_agrees_with_what_runs_log(mode, slots, apart, gradients):
+  floor = flops.forward(job(inputs_length=11), [11] * 4, mode)
+  logged = throughput.batch_products(
     T5Config(**SIZES),
     batch_size=4,
-    inputs_length=11 + soft,
+    inputs_length=11 + slots,
     targets_length=3,
+    num_compiled=int(apart > 0),
+    compiled_length=apart,
   )
+  assert floor.forward_flops == logged.forward_flops
+  assert floor.train_flops(mode) == logged.step_flops(gradients)
 
 
 def test_forward_agrees_with_what_is_compiled():
