@@ -155,6 +155,21 @@ class CutCounter:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class LaidOut:
+  """One example as it goes into a row.
+
+  Attributes:
+    tokens: Encoder tokens, slots in place, int32.
+    targets: Decoder targets, int32.
+    prompt_index: The prompt that it takes.
+  """
+
+  tokens: np.ndarray
+  targets: np.ndarray
+  prompt_index: int
+
+
 class FeatureBuilder:
   """Lays tokenised examples out as the features of a batch.
 
@@ -250,19 +265,15 @@ class FeatureBuilder:
     num_rows = len(examples) if num_rows is None else num_rows
     if len(examples) > num_rows:
       raise ValueError(f"{len(examples)} examples exceed {num_rows} rows")
-    indices = range(len(examples)) if indices is None else indices
     encoder = np.zeros((num_rows, self.encoder_length), np.int32)
     targets = np.zeros((num_rows, self.lengths.targets), np.int32)
     weights = np.zeros(targets.shape, np.float32)
     prompts = np.zeros(num_rows, np.int32)
-    for row, (index, example) in enumerate(zip(indices, examples, strict=True)):
-      name = _name(example, index)
-      tokens = self._inputs(example, name)
-      encoder[row, : tokens.size] = tokens
-      tokens = self._targets(example, name)
-      targets[row, : tokens.size] = tokens
-      weights[row, : tokens.size] = 1
-      prompts[row] = self._prompt_index(example, name)
+    for row, each in enumerate(self.lay_out(examples, indices=indices)):
+      encoder[row, : each.tokens.size] = each.tokens
+      targets[row, : each.targets.size] = each.targets
+      weights[row, : each.targets.size] = 1
+      prompts[row] = each.prompt_index
     features = {
       "encoder_input_tokens": encoder,
       "decoder_input_tokens": shift_right(targets),
@@ -270,6 +281,31 @@ class FeatureBuilder:
       "decoder_loss_weights": weights,
     }
     return features | ({"prompt_index": prompts} if self.names_prompts else {})
+
+  def lay_out(
+    self, examples: Sequence[Example], *, indices: Sequence[int] | None = None
+  ) -> list[LaidOut]:
+    """Returns what each example puts into a row, and counts what it cuts.
+
+    Args:
+      examples: Tokenised examples.
+      indices: Numbers that name the examples in errors; by default their order.
+
+    Raises:
+      ValueError: As `batch`.
+    """
+    indices = range(len(examples)) if indices is None else indices
+    laid_out = []
+    for index, example in zip(indices, examples, strict=True):
+      name = _name(example, index)
+      laid_out.append(
+        LaidOut(
+          tokens=self._inputs(example, name),
+          targets=self._targets(example, name),
+          prompt_index=self._prompt_index(example, name),
+        )
+      )
+    return laid_out
 
   def _inputs(self, example: Example, name: str) -> np.ndarray:
     """Returns the encoder row of one example."""

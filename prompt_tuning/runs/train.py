@@ -19,6 +19,7 @@ from prompt_tuning.backbone import Backbone
 from prompt_tuning.data.batches import Batches
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.inputs import Inputs
+from prompt_tuning.data.packing import PackedFeatureBuilder, Packing
 from prompt_tuning.data.streams import ExamplesInMemory, MixtureStream
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.model import t5
@@ -103,6 +104,7 @@ def train(
   z_loss: float = 1e-4,
   loss_normalization: LossNormalization = LossNormalization.SUM,
   num_microbatches: int = 1,
+  packed_length: int | None = None,
   keep_checkpoints: int = 1,
   seed: int = 0,
   hardware: Hardware = ALL_DEVICES,
@@ -133,6 +135,8 @@ def train(
     z_loss: Coefficient of the z-loss.
     loss_normalization: What the summed loss is divided by.
     num_microbatches: Parts in which a batch is run.
+    packed_length: PACKED_LENGTH, tokens of rows that hold several examples;
+      None for one example a row. A step has the same examples either way.
     keep_checkpoints: Latest checkpoints to keep; the best is kept besides.
     seed: Of initialisation, data order and dropout.
     hardware: How it lies on the devices.
@@ -144,6 +148,7 @@ def train(
   """
   mesh = mesh_lib.make_mesh(hardware.data, hardware.model)
   mesh_lib.check_batch_size(batch_size, mesh)
+  packing = _packing(packed_length, num_microbatches, mesh)
   lengths = check(backbone, inputs, feature_lengths, evaluations)
   init_rng, step_rng = jax.random.split(jax.random.key(seed))
   network = build_network(
@@ -159,6 +164,7 @@ def train(
     batch_size=batch_size,
     seed=seed,
     mesh=mesh,
+    packing=packing,
   )
   state, frozen = _place(network, trainable, optimizer, mesh, hardware)
   identity = RunIdentity(
@@ -212,7 +218,9 @@ def train(
       export=_exporter(model_dir, network, prompt, inputs, selection)
       if set(state.trainable) == {"prompt"}
       else None,  # A prompt is no artifact without the weights tuned with it.
-      meter=_meter(network, frozen, hardware, mesh, batches, batch_size),
+      meter=_meter(network, frozen, hardware, mesh, batches, batch_size)
+      if packing is None
+      else throughput.Meter(),  # The shapes of packed batches vary.
     )
   finally:
     writer.close()
@@ -271,14 +279,35 @@ def _describe_run(
     paths.write_text(folder / "config.gin", config_text)
 
 
-def _batches(inputs, backbone, network, lengths, *, batch_size, seed, mesh):
-  builder = FeatureBuilder(
-    lengths,
-    vocab_size=backbone.config.vocab_size,
-    layout=network.layout,
-    num_prompts=network.model.num_prompts,
-    truncate_targets=inputs.truncate_targets,
-  )
+def _packing(
+  length: int | None, num_microbatches: int, mesh: jax.sharding.Mesh
+) -> Packing | None:
+  """Returns how rows are packed, in numbers that divide over the devices."""
+  if length is None:
+    return None
+  if jax.process_count() > 1:
+    raise ValueError(
+      "PACKED_LENGTH is set, but this is one of "
+      f"{jax.process_count()} processes: each would pack its own examples into "
+      "another number of rows. Leave it out, or use one process."
+    )
+  multiple = mesh.shape[mesh_lib.DATA] * num_microbatches
+  return Packing(row_length=length, rows_multiple=multiple)
+
+
+def _batches(
+  inputs, backbone, network, lengths, *, batch_size, seed, mesh, packing
+):
+  settings = {
+    "vocab_size": backbone.config.vocab_size,
+    "layout": network.layout,
+    "num_prompts": network.model.num_prompts,
+    "truncate_targets": inputs.truncate_targets,
+  }
+  if packing is None:
+    builder = FeatureBuilder(lengths, **settings)
+  else:
+    builder = PackedFeatureBuilder(lengths, packing=packing, **settings)
   stream = inputs.stream(backbone.vocabulary, lengths, seed=seed)
   if isinstance(stream, ExamplesInMemory | MixtureStream):
     # An example that does not fit ends the run now, not after a thousand steps.

@@ -27,7 +27,7 @@ from prompt_tuning.train.plan import Plan
 from prompt_tuning.train.selection import Best, Selection
 from prompt_tuning.train.start import Start, progress_json
 from prompt_tuning.train.step import TrainState, TrainStep
-from prompt_tuning.train.throughput import Meter, count_tokens
+from prompt_tuning.train.throughput import Meter, count_examples, count_tokens
 from prompt_tuning.train.writers import Writer
 from prompt_tuning.types import Params
 
@@ -272,7 +272,7 @@ class _Loop:
       self.meter.restart()
       return
     # What the other processes read is taken to be as long on average.
-    read = len(batch["encoder_input_tokens"])
+    read = count_examples(batch)
     examples = mesh_lib.whole_size(read, self.mesh)
     self.meter.count(
       examples=examples, tokens=count_tokens(batch) * examples // read

@@ -208,6 +208,13 @@ class Meter:
     return rates
 
 
+def count_examples(batch: Mapping[str, np.ndarray]) -> int:
+  """Returns the examples of a batch; of an unpacked one, its rows."""
+  if "decoder_segment_ids" not in batch:
+    return len(batch["encoder_input_tokens"])
+  return int(np.max(batch["decoder_segment_ids"], axis=1).sum())
+
+
 def count_tokens(batch: Mapping[str, np.ndarray]) -> int:
   """Returns the tokens of a batch that are not padding, in and out."""
   inputs = np.count_nonzero(batch["encoder_input_tokens"])

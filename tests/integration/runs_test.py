@@ -124,6 +124,21 @@ def test_resumed_equals_uninterrupted(tuned, backbone, task, folder):
   )
 
 
+def test_packed_rows_train_the_same_prompt(tuned, backbone, task, tmp_path):
+  train.train(**prompt_run(backbone, task, tmp_path, packed_length=64))
+  packed, plain = (
+    np.load(folder / "prompts" / "prompt_4.npy") for folder in (tmp_path, tuned)
+  )
+  np.testing.assert_allclose(packed, plain, rtol=1e-3, atol=1e-4)
+
+
+def test_packed_rows_hold_an_example(backbone, task, tmp_path):
+  arguments = prompt_run(backbone, task, tmp_path / "run", packed_length=14)
+  with pytest.raises(ValueError, match="PACKED_LENGTH is 14 tokens, but one"):
+    train.train(**arguments)
+  assert not (tmp_path / "run").exists()
+
+
 def test_a_model_dir_may_be_relative(backbone, task, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   arguments = prompt_run(backbone, task, "relative/run")
