@@ -25,10 +25,12 @@ _LEARNED = (
   "prompt_tuning.runs.train.train.z_loss",
   "prompt_tuning.train.optimizers.",
 )
-# Where examples lie; what they are is in the identity as their digest.
-_SAME_EXAMPLES = (
+# Where examples lie, which are in the identity by their digest, and what the
+# backward pass keeps.
+_NOT_LEARNED = (
   "prompt_tuning.data.inputs.TaskInputs.cache_dirs",
   "prompt_tuning.data.inputs.TaskInputs.use_cached",
+  "prompt_tuning.model.config.T5Config.remat",
 )
 
 
@@ -64,7 +66,7 @@ def settings(entry: Callable[..., Any]) -> dict[str, str]:
   return {
     name: value
     for name, value in pairs
-    if name.startswith(_LEARNED) and name not in _SAME_EXAMPLES
+    if name.startswith(_LEARNED) and name not in _NOT_LEARNED
   }
 
 

@@ -63,10 +63,15 @@ def finish(
 
 
 def kill(processes: Sequence[subprocess.Popen[str]]) -> None:
-  """Ends processes that still run, at once."""
+  """Ends processes that still run, at once, and leaves nothing of any open."""
   for process in processes:
     if process.poll() is None:
       process.kill()
+  for process in processes:
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+      if stream is not None:
+        stream.close()
 
 
 def wait_for(
@@ -84,8 +89,8 @@ def wait_for(
   while not path.exists():
     ended = [p for p in processes if p.poll() is not None]
     if ended or time.monotonic() > end:
-      kill(processes)
       logs = [p.communicate()[1][-3000:] for p in ended]
+      kill(processes)
       raise AssertionError(f"{path} did not appear: {logs}")
     time.sleep(0.05)
 

@@ -15,6 +15,8 @@ from prompt_tuning.runs import train
     # A run may be resumed where folders have other names.
     ("SEQIO_CACHE_DIRS=('elsewhere',)", False),
     ("MODEL_PARTITIONS=2", False),
+    ("REMAT='layer'", False),
+    ("PROMPT_ATTENTION='prefix'", True),
   ],
 )
 def test_settings_that_tell_a_run_from_another(setting, is_learned):
