@@ -122,9 +122,9 @@ What next:
                       --gin_file=models/embedded.gin \\
                       --gin_file=runs/prompt_tune.gin \\
                       --gin_file=prompts/class_labels.gin \\
-                      --gin_file=tasks/small_world_sentiment.gin \\
+                      --gin_file=tasks/small_world_entailment.gin \\
                       --gin_file=decoding/rank.gin --gin.TRAIN_STEPS=600 \\
-                      --gin.PROMPT_LENGTH=20 --gin.MODEL_DIR="'runs/sentiment'"
+                      --gin.PROMPT_LENGTH=20 --gin.MODEL_DIR="'runs/entailment'"
   your own data     README.md, "Your own task"
 """
 

@@ -24,8 +24,10 @@ class PromptCompiler:
   def __call__(self, params: Params) -> CompiledPrompt | None:
     """Returns the compiled prompt; None where slots stand in the inputs."""
     leaves = jax.tree.leaves(params)
+    # What is no JAX array might have been changed in its place.
     known = len(leaves) == len(self._leaves) and all(
-      new is old for new, old in zip(leaves, self._leaves, strict=True)
+      new is old and isinstance(new, jax.Array)
+      for new, old in zip(leaves, self._leaves, strict=True)
     )
     if not known:
       self._prompt = self._compile(params)

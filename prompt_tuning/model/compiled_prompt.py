@@ -45,18 +45,24 @@ class CompiledPrompt:
 
     Args:
       prompt_index: The prompt of each row; not looked at if there is only one.
-
-    Raises:
-      ValueError: There are several and the rows name none.
     """
     if self.num_prompts == 1:
       return self
-    if prompt_index is None:
+    return dataclasses.replace(self, rows=prompt_index)
+
+  def check_rows(self, batch_size: int) -> None:
+    """Checks that every row of a batch names its prompt.
+
+    Raises:
+      ValueError: There are several prompts, and not an index for each row.
+    """
+    shape = None if self.rows is None else self.rows.shape
+    if self.num_prompts > 1 and shape != (batch_size,):
       raise ValueError(
         f"The model holds {self.num_prompts} prompts that inputs do not show; "
-        "give each row of the batch its own as `prompt_index` [B]."
+        f"give each of the {batch_size} rows of the batch its own as "
+        f"`prompt_index` [B], got {'none' if shape is None else list(shape)}."
       )
-    return dataclasses.replace(self, rows=prompt_index)
 
 
 def of_rows(keys_values: Any, rows: Int[Array, " B"] | None) -> Any:
@@ -69,6 +75,8 @@ def of_rows(keys_values: Any, rows: Int[Array, " B"] | None) -> Any:
   if rows is None:
     return keys_values
   # Another prompt's values would be a silent mistake: see `prompts.module`.
+  # An index below 0 would count from the end.
+  rows = jnp.where(rows < 0, jnp.iinfo(rows.dtype).max, rows)
   return jax.tree.map(
     lambda x: jnp.take(x, rows, axis=0, mode="fill", fill_value=jnp.nan),
     keys_values,

@@ -27,7 +27,8 @@ _POLICIES = {
 }
 
 _STACKS = ("encoder", "decoder")
-_SCANNED = "layers"
+SCANNED = "layers"
+"""Where in a stack's parameters those of scanned layers are."""
 _LAYER = re.compile(r"layers_(\d+)")
 _LAYER_AXIS = 1
 
@@ -70,7 +71,7 @@ def make_layers(
         "in_axes": (_LAYER_AXIS, *[nn.broadcast] * num_shared),
         "out_axes": _LAYER_AXIS,
         "length": num_layers,
-        "metadata_params": {nn.PARTITION_NAME: _SCANNED},
+        "metadata_params": {nn.PARTITION_NAME: SCANNED},
       }
       for method, num_shared in methods.items()
     },
@@ -114,7 +115,7 @@ def stack_layers(params: Params) -> Params:
     layers, rest = _split(params[name])
     params[name] = {
       **rest,
-      _SCANNED: jax.tree.map(lambda *each: np.stack(each), *layers),
+      SCANNED: jax.tree.map(lambda *each: np.stack(each), *layers),
     }
   return params
 
@@ -124,12 +125,12 @@ def unstack_layers(params: Params) -> Params:
   params = dict(params)
   for name in _STACKS:
     stack = dict(params.get(name, {}))
-    if _SCANNED not in stack:
+    if SCANNED not in stack:
       continue
-    stacked = stack.pop(_SCANNED)
+    stacked = stack.pop(SCANNED)
     num_layers = len(jax.tree.leaves(stacked)[0])
     for index in range(num_layers):
-      stack[f"{_SCANNED}_{index}"] = jax.tree.map(
+      stack[f"{SCANNED}_{index}"] = jax.tree.map(
         lambda leaf, index=index: leaf[index], stacked
       )
     params[name] = stack

@@ -113,7 +113,7 @@ class T5(nn.Module):
     deterministic: bool = True,
   ) -> Float[Array, "B L D"]:
     """Returns the encoder's output; padded positions hold arbitrary values."""
-    self._check_compiled(prompt)
+    self._check_compiled(prompt, encoder_input_tokens)
     tokens = encoder_input_tokens
     encoded, _ = self.encoder(
       self.embed(tokens),
@@ -124,8 +124,12 @@ class T5(nn.Module):
     )
     return encoded
 
-  def _check_compiled(self, prompt: CompiledPrompt | None) -> None:
-    if is_apart(self.prompt) and prompt is None:
+  def _check_compiled(
+    self, prompt: CompiledPrompt | None, tokens: Int[Array, "B L"]
+  ) -> None:
+    if prompt is not None:
+      prompt.check_rows(tokens.shape[0])
+    elif is_apart(self.prompt):
       raise ValueError(
         "This prompt attends to itself alone (prompt_attention is 'prefix'), "
         "so it is no part of the tokens: pass what compile_prompt() returns as "
@@ -145,7 +149,7 @@ class T5(nn.Module):
     deterministic: bool = True,
   ) -> Float[Array, "B T V"]:
     """Returns the logits of every target position, teacher forced."""
-    self._check_compiled(prompt)
+    self._check_compiled(prompt, decoder_input_tokens)
     tokens = decoder_input_tokens
     steps = jnp.arange(tokens.shape[1])
     mask = (steps[:, None] >= steps[None, :])[None, None]  # [1, 1, T, T]
@@ -219,7 +223,7 @@ class T5(nn.Module):
     max_decode_length: int,
   ) -> Cache:
     """Returns the cache from which `decode_step` starts."""
-    self._check_compiled(prompt)
+    self._check_compiled(prompt, encoder_input_tokens)
     return self.decoder.start_cache(
       encoded,
       encoder_input_tokens != PAD_ID,

@@ -218,7 +218,7 @@ def check_layout(
       f"{source} was tuned with the prompt attention {saved.card.attention!r}, "
       f"but here it is {attention!r}, at which it has learnt nothing. Set "
       "PROMPT_ATTENTION to the prompt's, or, to start from it nevertheless, "
-      "from_file.allow_other_layout=True."
+      "from_file.allow_other_layout=True, which allows this too."
     )
   if saved.card and saved.card.layout != layout:
     raise ValueError(

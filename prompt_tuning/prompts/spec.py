@@ -48,8 +48,9 @@ class PromptSpec:
     attention: What soft tokens attend to, see `module.PromptAttention`.
 
   Raises:
-    ValueError: If the position or the attention is unknown, or soft tokens that
-      attend to themselves alone are to stand elsewhere than in front.
+    ValueError: If there is no soft token, the position or the attention is
+      unknown, or soft tokens that attend to themselves alone are to stand
+      elsewhere than in front.
   """
 
   length: int
@@ -60,6 +61,11 @@ class PromptSpec:
   attention: PromptAttention | str = PromptAttention.FULL
 
   def __post_init__(self):
+    if self.length < 1:
+      raise ValueError(
+        "PROMPT_LENGTH must be at least 1 token, got "
+        f"{self.length}; for the bare model leave the prompt out (PROMPT=None)."
+      )
     position = enum_member(Position, self.position, name="PromptSpec.position")
     object.__setattr__(self, "position", position)
     if self.template is not None and self.position is not Position.PREFIX:

@@ -26,7 +26,7 @@ _LEARNED = (
   "prompt_tuning.train.optimizers.",
 )
 # Where examples lie, which are in the identity by their digest, and what the
-# backward pass keeps.
+# backward pass keeps, which changes what is learned by rounding alone.
 _NOT_LEARNED = (
   "prompt_tuning.data.inputs.TaskInputs.cache_dirs",
   "prompt_tuning.data.inputs.TaskInputs.use_cached",

@@ -4,11 +4,14 @@ The optimizer only ever sees the trainable part of the parameters, so it holds
 no state for the frozen part.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
 from jax import numpy as jnp
+
+from prompt_tuning.model.stack import SCANNED
+from prompt_tuning.types import Array
 
 
 class Optimizer(NamedTuple):
@@ -107,6 +110,40 @@ def _decay_weights(rate: float) -> optax.GradientTransformation:
   )
 
 
+def _clip_by_rms(threshold: float) -> optax.GradientTransformation:
+  """Scales each weight's update down to this root mean square."""
+  return optax.stateless(
+    lambda updates, params: jax.tree_util.tree_map_with_path(
+      lambda path, x: x / jnp.maximum(1.0, _rms(path, x) / threshold), updates
+    )
+  )
+
+
+def _scale_by_param_rms(*, min_scale: float) -> optax.GradientTransformation:
+  """Multiplies each weight's update by the weight's root mean square."""
+  return optax.stateless(
+    lambda updates, params: jax.tree_util.tree_map_with_path(
+      lambda path, update, param: (
+        update * jnp.maximum(_rms(path, param), min_scale)
+      ),
+      updates,
+      params,
+    )
+  )
+
+
+def _rms(path: tuple[Any, ...], weight: Array) -> Array:
+  """Returns the root mean square of a weight; of scanned layers, of each.
+
+  A scanned stack must learn what its layers in turn would, and optax's own
+  transformations see one weight in it.
+  """
+  is_stacked = any(getattr(key, "key", None) == SCANNED for key in path)
+  axes = tuple(range(int(is_stacked), weight.ndim))
+  square = jnp.mean(jnp.square(weight), axis=axes, keepdims=is_stacked)
+  return jnp.sqrt(square)
+
+
 def adafactor(
   *,
   learning_rate: optax.Schedule,
@@ -149,9 +186,9 @@ def adafactor(
     )
   ]
   if clipping_threshold is not None:
-    steps.append(optax.clip_by_block_rms(clipping_threshold))
+    steps.append(_clip_by_rms(clipping_threshold))
   if multiply_by_parameter_scale:
-    steps.append(optax.scale_by_param_block_rms(min_scale=1e-3))
+    steps.append(_scale_by_param_rms(min_scale=1e-3))
   steps.append(optax.scale_by_learning_rate(learning_rate))
   if weight_decay_rate:
     steps.append(_decay_weights(weight_decay_rate))

@@ -234,6 +234,7 @@ def one_toy(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(start, one_toy, tmp_path):
   written = _finish(start("toy", tmp_path / "two", count=2))
   assert ["finished at step 8" in out for out, _ in written] == [True, True]

@@ -323,6 +323,23 @@ def test_dropout_drops_of_the_prompt_too():
   assert len(losses) == 3
 
 
+@pytest.mark.parametrize("rows", [None, [0], [0, 1, 2]])
+def test_a_compiled_bank_needs_an_index_for_each_row(rows):
+  apart, _ = _models(3)
+  params = fakes.tiny_params(apart)
+  prompt = PromptCompiler(apart)(params)
+  index = None if rows is None else np.array(rows, np.int32)
+  with pytest.raises(ValueError, match=r"each of the 4 rows .* got"):
+    jax.eval_shape(
+      lambda: apart.apply(
+        {"params": params},
+        _batch(3)["encoder_input_tokens"],
+        prompt=prompt.for_rows(index),
+        method="encode",
+      )
+    )
+
+
 def test_rows_must_name_their_prompt():
   apart, _ = _models(3)
   params = fakes.tiny_params(apart)
@@ -337,11 +354,12 @@ def test_rows_must_name_their_prompt():
     classifier.rank(params, batch)
 
 
-def test_a_prompt_that_the_bank_does_not_have_poisons_its_row_only():
+@pytest.mark.parametrize("index", [3, -1])
+def test_a_prompt_that_the_bank_does_not_have_poisons_its_row_only(index):
   apart, _ = _models(3)
   params = fakes.tiny_params(apart)
   batch = _batch(3)
-  batch["prompt_index"] = np.array([0, 3, 1, 2], np.int32)
+  batch["prompt_index"] = np.array([0, index, 1, 2], np.int32)
   is_nan = np.isnan(_logits(apart, params, batch)).any(axis=(1, 2))
   assert is_nan.tolist() == [False, True, False, False]
 

@@ -1,10 +1,12 @@
 """Adafactor against T5X's, and the schedules against their formulas."""
 
+import jax
 import numpy as np
 import optax
 import pytest
 from jax import numpy as jnp
 
+from prompt_tuning.model.stack import stack_layers, unstack_layers
 from prompt_tuning.testing.shared import fixture_path
 from prompt_tuning.train import optimizers
 
@@ -138,3 +140,34 @@ def test_adamw_equals_optax_with_clipping():
   actual, _ = ours.update(gradient, ours.init(params), params)
   expected, _ = theirs.update(gradient, theirs.init(params), params)
   np.testing.assert_allclose(actual["p"], expected["p"], rtol=1e-7)
+
+
+def test_adafactor_takes_a_scanned_layer_for_a_weight_of_its_own():
+  rng = np.random.default_rng(0)
+  # Layers of very different sizes, one of them factored.
+  layers = {
+    f"layers_{index}": {
+      "wide": jnp.asarray(10.0**-index * rng.normal(size=(128, 130))),
+      "scale": jnp.asarray(10.0**-index * rng.normal(size=(5,))),
+    }
+    for index in range(3)
+  }
+  in_turn = {"encoder": layers, "decoder": layers}
+  optimizer = optimizers.adafactor(
+    learning_rate=optimizers.constant(learning_rate=0.1)
+  )
+
+  def trained(params):
+    state = optimizer.init(params)
+    for step in range(3):
+      gradients = jax.tree.map(lambda x, step=step: x * (step + 1.0), params)
+      updates, state = optimizer.update(gradients, state, params)
+      params = optax.apply_updates(params, updates)
+    return params
+
+  scanned = unstack_layers(trained(stack_layers(in_turn)))
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
+    scanned,
+    trained(in_turn),
+  )
