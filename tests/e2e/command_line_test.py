@@ -41,7 +41,7 @@ def test_the_commands_of_the_readme_follow_on_each_other(tmp_path):
   commands = readme_commands()
   mains = [command[2].split(".")[1] for command in commands]
   assert {"train", "eval", "infer"} <= set(mains)
-  texts = ["the chef fried the onions .", "the team won the final ."]
+  texts = ["the plot was dull .", "we love the music ."]
   (tmp_path / "texts.jsonl").write_text(
     "".join(json.dumps({"inputs": text}) + "\n" for text in texts)
   )
@@ -52,9 +52,9 @@ def test_the_commands_of_the_readme_follow_on_each_other(tmp_path):
   answers = (tmp_path / "answers.jsonl").read_text().splitlines()
   assert [json.loads(line)["inputs"] for line in answers] == texts
   metrics = json.loads(
-    (tmp_path / "runs" / "topic" / "eval" / "metrics.json").read_text()
+    (tmp_path / "runs" / "sentiment" / "eval" / "metrics.json").read_text()
   )
-  assert 0 <= metrics["small_world_topic/accuracy"] <= 100
+  assert 0 <= metrics["small_world_sentiment/accuracy"] <= 100
 
 
 def test_a_dry_run_of_each_command_writes_nothing(tmp_path):
