@@ -15,9 +15,8 @@ class Batches:
 
   Batch k holds examples k * batch_size and following. Of several processes each
   reads its own rows of it, so that the whole batch does not depend on their
-  number.
-  Where an epoch ends within a batch, the next one fills it up; only the very
-  end of a finite stream is left out if it does not fill a batch.
+  number. Where an epoch ends within a batch, the next one fills it up; only the
+  very end of a finite stream is left out if it does not fill a batch.
 
   Attributes:
     builder: Lays the examples out.

@@ -1,7 +1,8 @@
 """Several examples in a row, so that little is computed for padding.
 
 A packed batch holds the examples that an unpacked one would hold, each with
-soft prompt, positions and segment of its own, so that the same loss comes out.
+soft prompt, positions and segment of its own, so that the same loss comes out;
+only dropout, which is drawn once a row, falls elsewhere.
 Besides the features of `data.features` it has `encoder_segment_ids`,
 `encoder_positions`, `decoder_segment_ids` and `decoder_positions`; segments
 count from 1 in every row, 0 is padding.
