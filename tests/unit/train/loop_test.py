@@ -20,8 +20,9 @@ from prompt_tuning.train import writers
 from prompt_tuning.train.checkpoint import Checkpoints
 from prompt_tuning.train.checkpoint_files import CheckpointError, all_steps
 from prompt_tuning.train.health import NonFiniteError
-from prompt_tuning.train.loop import StopReason, fit
+from prompt_tuning.train.loop import fit
 from prompt_tuning.train.plan import Plan
+from prompt_tuning.train.run import StopReason
 from prompt_tuning.train.run_identity import RunIdentity
 from prompt_tuning.train.selection import Best, Selection
 from prompt_tuning.train.start import Start, resume
@@ -418,7 +419,7 @@ def test_a_batch_that_does_not_divide_over_the_mesh_is_told(job, monkeypatch):
   abstract = jax.sharding.AbstractMesh((8, 1), ("data", "model"))
   check = mesh_lib.shard_batch
   monkeypatch.setattr(
-    mesh_lib, "shard_batch", lambda batch, mesh: check(batch, abstract)
+    mesh_lib, "shard_batch", lambda batch, mesh, axis: check(batch, abstract)
   )
   with pytest.raises(ValueError, match=r"4 examples.*8 devices"):
     job()
