@@ -30,7 +30,13 @@ from prompt_tuning.prompts.module import PromptAttention
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import preflight
 from prompt_tuning.runs.network import Network, build_network
-from prompt_tuning.train import loop, partition, throughput, writers
+from prompt_tuning.train import (
+  dispatch,
+  loop,
+  partition,
+  throughput,
+  writers,
+)
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import plan as plan_lib
 from prompt_tuning.train import start as start_lib
@@ -156,17 +162,30 @@ def train(
   )
   table = partition.describe(network.params, trainable)
   logging.info("\n%s", table)
-  batches = _batches(
-    inputs,
-    backbone,
-    network,
-    lengths,
-    batch_size=batch_size,
-    seed=seed,
-    mesh=mesh,
-    packing=packing,
-  )
   state, frozen = _place(network, trainable, optimizer, mesh, hardware)
+  steps = dispatch.Steps(
+    make_train_step(
+      network.model,
+      optimizer,
+      z_loss=z_loss,
+      loss_normalization=loss_normalization,
+      num_microbatches=num_microbatches,
+    ),
+    state,
+    mesh=mesh,
+    axis=0,
+  )
+  rows = mesh_lib.local_rows(batch_size, mesh)
+  builder = _builder(inputs, backbone, network, lengths, packing)
+  if packing is None:  # The shapes of packed batches vary.
+    steps.compile_ahead(
+      state,
+      frozen,
+      [builder.batch([], num_rows=len(rows))],
+      mesh_lib.replicate_key(step_rng, mesh),
+    )
+  stream = inputs.stream(backbone.vocabulary, lengths, seed=seed)
+  batches = _batches(stream, builder, batch_size=batch_size, rows=rows)
   identity = RunIdentity(
     backbone=network.fingerprint,
     trainable=list(trainable),
@@ -200,13 +219,7 @@ def train(
       start,
       frozen,
       batches,
-      train_step=make_train_step(
-        network.model,
-        optimizer,
-        z_loss=z_loss,
-        loss_normalization=loss_normalization,
-        num_microbatches=num_microbatches,
-      ),
+      train_step=steps,
       rng=step_rng,
       mesh=mesh,
       plan=plan,
@@ -295,9 +308,7 @@ def _packing(
   return Packing(row_length=length, rows_multiple=multiple)
 
 
-def _batches(
-  inputs, backbone, network, lengths, *, batch_size, seed, mesh, packing
-):
+def _builder(inputs, backbone, network, lengths, packing):
   settings = {
     "vocab_size": backbone.config.vocab_size,
     "layout": network.layout,
@@ -305,19 +316,15 @@ def _batches(
     "truncate_targets": inputs.truncate_targets,
   }
   if packing is None:
-    builder = FeatureBuilder(lengths, **settings)
-  else:
-    builder = PackedFeatureBuilder(lengths, packing=packing, **settings)
-  stream = inputs.stream(backbone.vocabulary, lengths, seed=seed)
+    return FeatureBuilder(lengths, **settings)
+  return PackedFeatureBuilder(lengths, packing=packing, **settings)
+
+
+def _batches(stream, builder, *, batch_size, rows):
   if isinstance(stream, ExamplesInMemory | MixtureStream):
     # An example that does not fit ends the run now, not after a thousand steps.
     builder.check(stream.examples)
-  return Batches(
-    stream,
-    builder,
-    batch_size=batch_size,
-    rows=mesh_lib.local_rows(batch_size, mesh),
-  )
+  return Batches(stream, builder, batch_size=batch_size, rows=rows)
 
 
 def _place(

@@ -25,7 +25,7 @@ def fit(
   frozen: Params,
   batches: BatchIterator,
   *,
-  train_step: TrainStep,
+  train_step: TrainStep | Steps,
   rng: jax.Array,
   mesh: Mesh,
   steps_per_dispatch: int = 1,
@@ -37,7 +37,8 @@ def fit(
     start: A fresh state or what `resume` returned.
     frozen: The parameters that are not trained, on the devices.
     batches: Batches of this process; read one at a time.
-    train_step: As `make_train_step` returns it, not compiled.
+    train_step: As `make_train_step` returns it, not compiled; or `Steps` of
+      it, which may be compiling already.
     rng: The run's key, the same at every step.
     mesh: Where batches are laid out.
     steps_per_dispatch: Steps that go to the device together, where so many
@@ -59,7 +60,11 @@ def fit(
     mesh=mesh,
     **rest,
   )
-  steps = Steps(train_step, start.state, mesh=mesh, axis=0)
+  steps = (
+    train_step
+    if isinstance(train_step, Steps)
+    else Steps(train_step, start.state, mesh=mesh, axis=0)
+  )
   run.begin()
   with watch_signals() as interrupt:
     try:
