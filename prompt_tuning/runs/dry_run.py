@@ -23,6 +23,7 @@ from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import evaluate as evaluate_lib
 from prompt_tuning.runs import infer as infer_lib
 from prompt_tuning.runs import train as train_lib
+from prompt_tuning.runs import train_jointly as joint_lib
 from prompt_tuning.runs.network import Network, abstract_network
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import partition
@@ -109,6 +110,28 @@ def train(
     *_mesh_lines(network, parts.frozen, after, mesh, hardware),
   ]
   return "\n".join(lines) + "\n"
+
+
+def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> str:
+  """Returns the runs of a job and the first of them by shapes, as text.
+
+  Args:
+    runs: See `runs.train_jointly.train_jointly`.
+
+  Raises:
+    ValueError: As the job itself would, of what can be known without weights
+      and data; the run is named.
+  """
+  arguments = {
+    name: joint_lib.with_defaults(given) for name, given in runs.items()
+  }
+  joint_lib.check(arguments)
+  lines = [f"{len(runs)} runs over one backbone:"]
+  for name, each in arguments.items():
+    joint_lib.check_alone(name, each)
+    lines.append(f"  {name}: {each.inputs.name}, in {each.model_dir}")
+  name, first = next(iter(runs.items()))
+  return "\n".join([*lines, "", f"{name}:", train(**first)])
 
 
 def evaluate(
