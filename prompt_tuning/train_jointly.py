@@ -23,11 +23,13 @@ from prompt_tuning.runs import main as main_lib
 def main(argv: list[str]) -> None:
   """Trains as the flags say, or says what it would do."""
   del argv
-  from prompt_tuning.runs import dry_run, train_jointly
+  from prompt_tuning.runs import dry_run, train, train_jointly
 
   named = members_lib.members(flags.FLAGS.member, flags.FLAGS.vary)
   runs = {member.name: _arguments(member) for member in named}
   if flags.FLAGS.dry_run:
+    _arguments(named[0])  # What was parsed last is what is printed.
+    print(config.resolved_text(train.train))
     print(dry_run.train_jointly(runs))
     return
   result = train_jointly.train_jointly(runs)

@@ -129,7 +129,10 @@ class Job:
       writer=writers.JsonlWriter(model_dir / "metrics.jsonl"),
       evaluate=_distance,
       selection=Selection(
-        METRIC, mode="min", patience=self.patience.get(number)
+        # The distance falls: what wants it to rise runs out of patience.
+        METRIC,
+        mode="max" if number in self.patience else "min",
+        patience=self.patience.get(number),
       ),
     )
 
