@@ -63,6 +63,7 @@ def prepare(
   arguments: TrainArguments,
   *,
   mesh: Mesh,
+  name: str = "",
   weights: Weights | None = None,
   beside: Prepared | None = None,
 ) -> Prepared:
@@ -71,6 +72,7 @@ def prepare(
   Args:
     arguments: The run's.
     mesh: Where it lies.
+    name: What the log calls the run, where there are several.
     weights: The backbone's, if they were read before.
     beside: A run of the same job, whose frozen parameters serve this one, and
       for whose model evaluations are compiled once.
@@ -92,7 +94,8 @@ def prepare(
   if beside is not None:
     network = dataclasses.replace(network, model=beside.network.model)
   table = partition.describe(network.params, a.trainable)
-  logging.info("\n%s", table)
+  if beside is None:
+    logging.info("\n%s", table)
   batches = _batches(a, network, lengths, mesh=mesh, packing=packing)
   state, frozen = _place(
     a, network, mesh, frozen=None if beside is None else beside.frozen
@@ -129,7 +132,7 @@ def prepare(
     plan=a.plan,
     model_dir=a.model_dir,
     checkpoints=checkpoints,
-    writer=writers.default_writer(a.model_dir),
+    writer=writers.default_writer(a.model_dir, name=name),
     evaluate=_evaluate_all(measures, frozen),
     selection=a.selection,
     export=_exporter(a, network)

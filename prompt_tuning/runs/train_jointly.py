@@ -63,7 +63,7 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> JointResult:
       beside = next(iter(prepared.values()), None)
       with _named(name):
         prepared[name] = prepare_lib.prepare(
-          each, mesh=mesh, weights=weights, beside=beside
+          each, mesh=mesh, name=name, weights=weights, beside=beside
         )
       stack.callback(prepared[name].close)
     one = next(iter(prepared.values()))
