@@ -40,13 +40,13 @@ def _model(prompt, **sizes):
   return fakes.tiny_model(prompt, **settings)
 
 
-def _examples():
+def _examples(num_prompts):
   rng = np.random.default_rng(0)
   return [
     {
       "inputs": [*rng.integers(3, 259, size=size).tolist(), 1],
       "targets": [int(rng.integers(3, 259)), 1],
-      "prompt_index": int(rng.integers(2)),
+      "prompt_index": int(rng.integers(num_prompts)),
     }
     for size in rng.permutation(np.arange(2, 38, 4))
   ]
@@ -55,7 +55,10 @@ def _examples():
 def _by_example(answer, params, builder, length_buckets):
   """Returns what was answered for each example, and the batches' lengths."""
   batches = evaluation_batches(
-    _examples(), builder, batch_size=4, length_buckets=length_buckets
+    _examples(builder.num_prompts),
+    builder,
+    batch_size=4,
+    length_buckets=length_buckets,
   )
   found, lengths = {}, []
   for batch, answers in over_devices.answers(answer, params, batches, seed=3):
