@@ -71,21 +71,21 @@ def list_dir(path: PathLike) -> list[str]:
 
 
 def open_file(path: PathLike, mode: str = "r") -> IO[Any]:
-  """Opens a file to read ("r", "rb") or to append to ("a").
+  """Opens a file to read ("r", "rb") or to append to ("a", "ab").
 
   Text is UTF-8. Complete files are written with `write_bytes` or `write_text`.
 
   Args:
     path: Where the file is.
-    mode: "r", "rb" or "a".
+    mode: "r", "rb", "a" or "ab".
 
   Raises:
     ValueError: For another mode.
     OSError: If it cannot be opened.
   """
-  if mode not in ("r", "rb", "a"):
+  if mode not in ("r", "rb", "a", "ab"):
     raise ValueError(
-      f"open_file: mode must be 'r', 'rb' or 'a', got {mode!r}; use "
+      f"open_file: mode must be 'r', 'rb', 'a' or 'ab', got {mode!r}; use "
       "write_bytes or write_text to write whole files."
     )
   encoding = None if "b" in mode else "utf-8"
@@ -193,6 +193,45 @@ def make_writable_dir(path: PathLike) -> pathlib.Path:
       probe.touch()
       probe.unlink()
   return path
+
+
+def check_writable_dir(path: PathLike) -> None:
+  """Checks that a folder can be written, or made, and leaves nothing there.
+
+  Called before anything large is read, so that a mistyped folder costs no
+  minutes. Of a bucket nothing is checked.
+
+  Args:
+    path: The folder, which need not exist.
+
+  Raises:
+    OSError: As `make_writable_dir`.
+  """
+  path = as_path(path)
+  if is_remote(path):
+    return
+  there = next(
+    p for p in (path.absolute(), *path.absolute().parents) if p.exists()
+  )
+  with _explained(path, otherwise="cannot be made"):
+    probe = _temporary(there / "probe")
+    probe.touch()
+    probe.unlink()
+
+
+def check_writable_file(path: PathLike) -> None:
+  """Checks that a file can be written, and leaves nothing there.
+
+  Raises:
+    OSError: It is a folder, or cannot stand in its own; see
+      `check_writable_dir`.
+  """
+  path = as_path(path)
+  if not is_remote(path) and path.is_dir():
+    raise OSError(
+      errno.EISDIR, "is a folder; give the name of a file", str(path)
+    )
+  check_writable_dir(path.parent)
 
 
 def recipe_roots() -> tuple[pathlib.Path, ...]:

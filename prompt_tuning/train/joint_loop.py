@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from prompt_tuning.data.features import Features
 from prompt_tuning.train import mesh as mesh_lib
+from prompt_tuning.train import progress as progress_lib
 from prompt_tuning.train.checkpoint_files import CheckpointError
 from prompt_tuning.train.dispatch import Steps, stack_padded
 from prompt_tuning.train.interrupt import Interrupt, watch_signals
@@ -69,9 +70,16 @@ def fit_jointly(
   if not runs:
     raise ValueError("There is no run to train.")
   check_steps_per_dispatch(steps_per_dispatch)
+  progress = progress_lib.OfSeveral(
+    progress_lib.default_progress(
+      start=min(run.step for run in runs.values()),
+      total=max(run.plan.total_steps for run in runs.values()),
+    )
+  )
   with watch_signals() as interrupt, contextlib.ExitStack() as stack:
-    for run in runs.values():
+    for name, run in runs.items():
       run.pause = lambda: _paused(runs.values())
+      run.progress = progress.of(name)
       run.begin()
       stack.callback(run.close)
     return _JointLoop(
@@ -150,14 +158,12 @@ class _JointLoop:
           run.state = jax.tree.map(jnp.copy, run.state)
           self._finished[name] = run.result(reason)
           logging.info("%s: %s at step %d.", name, reason.value, run.step)
-          del self.runs[name]
+          self._leave(name)
 
   def _compile(self) -> _Lanes:
     """Returns lanes for the runs that are left."""
     names = list(self.runs)
-    next(iter(self.runs.values())).note(
-      f"compiling the training step of {len(names)} runs"
-    )
+    logging.info("compiling the training step of %d runs", len(names))
     states = tuple(run.state for run in self.runs.values())
     return _Lanes(
       names=names,
@@ -215,4 +221,7 @@ class _JointLoop:
     except _OWN_ERRORS as error:
       logging.error("%s broke off; the other runs go on. %s", name, error)
       self._failed[name] = error
-      del self.runs[name]
+      self._leave(name)
+
+  def _leave(self, name: str) -> None:
+    self.runs.pop(name).close()

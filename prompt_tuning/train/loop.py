@@ -4,66 +4,43 @@ The device never waits for the host: the metrics of a step are read while the
 next one runs.
 """
 
-from typing import Any
-
-import jax
 from absl import logging
-from jax.sharding import Mesh
 
-from prompt_tuning.data.features import BatchIterator
-from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train.dispatch import Steps
 from prompt_tuning.train.interrupt import Interrupt, watch_signals
 from prompt_tuning.train.run import FitResult, Run
-from prompt_tuning.train.start import Start
 from prompt_tuning.train.step import TrainStep
 from prompt_tuning.types import Params
 
 
 def fit(
-  start: Start,
+  run: Run,
   frozen: Params,
-  batches: BatchIterator,
   *,
   train_step: TrainStep | Steps,
-  rng: jax.Array,
-  mesh: Mesh,
   steps_per_dispatch: int = 1,
-  **rest: Any,
 ) -> FitResult:
   """Trains until the plan is done, patience runs out, or a signal comes.
 
   Args:
-    start: A fresh state or what `resume` returned.
+    run: The run, which has not begun.
     frozen: The parameters that are not trained, on the devices.
-    batches: Batches of this process; read one at a time.
     train_step: As `make_train_step` returns it, not compiled; or `Steps` of
       it, which may be compiling already.
-    rng: The run's key, the same at every step.
-    mesh: Where batches are laid out.
     steps_per_dispatch: Steps that go to the device together, where so many
       follow before an evaluation or a save; else one does.
-    **rest: See `Run`.
 
   Raises:
     NonFiniteError: If a step is not finite; the batch is named and saved.
     CheckpointError: If a checkpoint cannot be written.
     ValueError: If the data ends (after a save), a batch does not divide over
-      the mesh, nothing moves, there is a selection and nothing to evaluate, or
-      `steps_per_dispatch` is below 1.
+      the mesh, nothing moves, or `steps_per_dispatch` is below 1.
   """
   check_steps_per_dispatch(steps_per_dispatch)
-  run = Run(
-    start=start,
-    batches=batches,
-    rng=mesh_lib.replicate_key(rng, mesh),
-    mesh=mesh,
-    **rest,
-  )
   steps = (
     train_step
     if isinstance(train_step, Steps)
-    else Steps(train_step, start.state, mesh=mesh, axis=0)
+    else Steps(train_step, run.state, mesh=run.mesh, axis=0)
   )
   run.begin()
   with watch_signals() as interrupt:

@@ -117,6 +117,7 @@ class Run:
         f"Checkpoints are to be selected by {self.selection.metric!r}, but "
         "nothing is evaluated; pass `evaluate`, or no selection."
       )
+    self.rng = mesh_lib.replicate_key(self.rng, self.mesh)
     self.state = self.start.state
     self.step = self.start.step
     self._best = self.start.best

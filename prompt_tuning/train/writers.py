@@ -8,12 +8,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 from absl import logging
 
 from prompt_tuning import paths
+from prompt_tuning.train.events import EventFile
 
 Scalars = Mapping[str, float]
 METRICS_FILE = "metrics.jsonl"
@@ -89,7 +90,7 @@ class TensorBoardWriter:
   def __init__(self, model_dir: paths.PathLike):
     """Writes below `model_dir`."""
     self._dir = paths.as_path(model_dir)
-    self._writers: dict[str, Any] = {}
+    self._files: dict[str, EventFile] = {}
     self._after: int | None = None
 
   def rewind(self, step: int) -> None:
@@ -99,37 +100,31 @@ class TensorBoardWriter:
 
   def write(self, scope: str, step: int, scalars: Scalars) -> None:
     """Takes the metrics of one step."""
-    if scope not in self._writers:
-      self._writers[scope] = self._open(scope)
+    if scope not in self._files:
+      self._files[scope] = EventFile(self._dir / scope, first_step=self._after)
     for name, value in scalars.items():
-      self._writers[scope].add_scalar(name, value, step)
+      self._files[scope].add(name, value, step)
 
   def flush(self) -> None:
     """Writes the events that wait."""
-    for writer in self._writers.values():
-      writer.flush()
+    for file in self._files.values():
+      file.flush()
 
   def close(self) -> None:
-    """Closes the files; a further `write` opens new ones."""
-    for writer in self._writers.values():
-      writer.close()
-    self._writers = {}
-
-  def _open(self, scope: str) -> Any:
-    # Imported here so that a run without TensorBoard does not need it.
-    import tensorboardX
-
-    return tensorboardX.SummaryWriter(
-      str(self._dir / scope), purge_step=self._after
-    )
+    """Writes the events that wait; a further `write` starts new files."""
+    self.flush()
+    self._files = {}
 
 
 class LogWriter:
   """One line of the log a call."""
 
-  def __init__(self, log: Callable[[str], None] = logging.info):
-    """Writes with `log`."""
+  def __init__(
+    self, log: Callable[[str], None] = logging.info, *, name: str = ""
+  ):
+    """Writes with `log`; the name of the run, if it has one, comes first."""
     self._log = log
+    self._prefix = f"{name}: " if name else ""
 
   def rewind(self, step: int) -> None:
     """Does nothing: a log tells what happened."""
@@ -137,7 +132,7 @@ class LogWriter:
   def write(self, scope: str, step: int, scalars: Scalars) -> None:
     """Writes the line."""
     values = ", ".join(f"{name} {value:.6g}" for name, value in scalars.items())
-    self._log(f"step {step} {scope}: {values}")
+    self._log(f"{self._prefix}step {step} {scope}: {values}")
 
   def flush(self) -> None:
     """Does nothing."""
@@ -174,15 +169,20 @@ class CompositeWriter:
       writer.close()
 
 
-def default_writer(model_dir: paths.PathLike) -> Writer:
-  """Returns JSONL, TensorBoard and log on the first process, else nothing."""
+def default_writer(model_dir: paths.PathLike, *, name: str = "") -> Writer:
+  """Returns JSONL, TensorBoard and log on the first process, else nothing.
+
+  Args:
+    model_dir: Where files are written.
+    name: What the log calls the run, where there are several.
+  """
   if jax.process_index() != 0:
     return CompositeWriter([])
   return CompositeWriter(
     [
       JsonlWriter(paths.as_path(model_dir) / METRICS_FILE),
       TensorBoardWriter(model_dir),
-      LogWriter(),
+      LogWriter(name=name),
     ]
   )
 
