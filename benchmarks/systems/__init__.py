@@ -50,7 +50,7 @@ class Entry:
   module: str
   factory: str
   mode: Mode
-  kinds: frozenset[Kind]
+  kinds: frozenset[Kind] = frozenset(Kind)
   settings: tuple[str, ...] = ()
 
   def load(self) -> Callable[[Job], System]:
@@ -78,10 +78,6 @@ def _many(factory: str) -> Entry:
   )
 
 
-def _matrix(factory: str) -> Entry:
-  return Entry("benchmarks.systems.matrix", factory, Mode.FULL, frozenset(Kind))
-
-
 _SINGLE = frozenset(Kind) - {Kind.MANY_PROMPTS}
 
 SYSTEMS = {
@@ -100,7 +96,10 @@ SYSTEMS = {
 }
 
 # The matrix rate, by which the floor is known, is measured as a system is.
-MATRIX = {"matrix_xla": _matrix("Xla"), "matrix_torch": _matrix("Torch")}
+MATRIX = {
+  "matrix_xla": Entry("benchmarks.systems.matrix", "Xla", Mode.FULL),
+  "matrix_torch": Entry("benchmarks.systems.matrix", "Torch", Mode.FULL),
+}
 
 
 def find(name: str) -> Entry:
