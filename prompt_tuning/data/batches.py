@@ -1,13 +1,13 @@
 """Batches of a stream for training, and of a list for evaluation."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from prompt_tuning.data import buckets, streams
 from prompt_tuning.data import features as features_lib
-from prompt_tuning.data import streams
 
 
 class Batches:
@@ -114,38 +114,89 @@ class EvaluationBatch:
   is_real: np.ndarray
   indices: np.ndarray
 
+  def by_example(self, rows: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Yields each example's number with its row of what a batch gave.
+
+    Args:
+      rows: B of anything.
+    """
+    for index, row in zip(self.indices.tolist(), rows, strict=True):
+      if index >= 0:
+        yield index, row
+
 
 def evaluation_batches(
   examples: Sequence[features_lib.Example],
   builder: features_lib.FeatureBuilder,
   *,
   batch_size: int,
+  length_buckets: int = 1,
 ) -> Iterator[EvaluationBatch]:
-  """Yields every example once, in order, in batches of one shape.
+  """Yields every example once, in batches of few shapes.
 
   Args:
     examples: Tokenised examples.
     builder: Lays them out.
     batch_size: B.
+    length_buckets: How many encoder lengths there may be. 1 keeps the examples
+      in order and pads to the builder's length; more sorts them by length and
+      pads as little as so many shapes allow, see `data.buckets`.
 
   Yields:
     Batches, the last filled up with padding.
 
   Raises:
-    ValueError: `batch_size` is not positive.
+    ValueError: `batch_size` or `length_buckets` is not positive.
   """
-  _check_batch_size(batch_size)
-  rows = np.arange(batch_size)
-  for first in range(0, len(examples), batch_size):
-    indices = first + rows
-    is_real = indices < len(examples)
-    present = indices[is_real].tolist()
+  check_shapes(batch_size=batch_size, length_buckets=length_buckets)
+  for present, length in _grouped(
+    examples, builder, batch_size=batch_size, length_buckets=length_buckets
+  ):
     features = builder.batch(
       [examples[index] for index in present],
-      num_rows=rows.size,
+      num_rows=batch_size,
       indices=present,
     )
-    yield EvaluationBatch(features, is_real, np.where(is_real, indices, -1))
+    # Behind the longest example of the batch there is only padding.
+    tokens = features["encoder_input_tokens"][:, :length]
+    indices = np.full(batch_size, -1, np.int64)
+    indices[: len(present)] = present
+    yield EvaluationBatch(
+      features | {"encoder_input_tokens": tokens}, indices >= 0, indices
+    )
+
+
+def check_shapes(*, batch_size: int, length_buckets: int) -> None:
+  """Raises a ValueError if a number that shapes batches is not positive."""
+  _check_batch_size(batch_size)
+  if length_buckets < 1:
+    raise ValueError(
+      f"LENGTH_BUCKETS {length_buckets} must be positive; 1 pads all batches "
+      "to TASK_FEATURE_LENGTHS."
+    )
+
+
+def _grouped(
+  examples: Sequence[features_lib.Example],
+  builder: features_lib.FeatureBuilder,
+  *,
+  batch_size: int,
+  length_buckets: int,
+) -> list[tuple[list[int], int]]:
+  """Returns the examples of each batch, and its encoder length."""
+  if length_buckets == 1:
+    numbers = range(len(examples))
+    return [
+      (list(numbers[first : first + batch_size]), builder.encoder_length)
+      for first in numbers[::batch_size]
+    ]
+  grouped = buckets.batches_by_length(
+    [builder.encoder_tokens(e, index) for index, e in enumerate(examples)],
+    batch_size=batch_size,
+    num_buckets=length_buckets,
+    max_length=builder.encoder_length,
+  )
+  return [(numbers.tolist(), length) for numbers, length in grouped]
 
 
 def padding_batch(

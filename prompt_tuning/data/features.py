@@ -307,6 +307,19 @@ class FeatureBuilder:
       )
     return laid_out
 
+  def encoder_tokens(self, example: Example, index: int) -> int:
+    """Returns how many tokens of an encoder row an example takes.
+
+    Args:
+      example: A tokenised example.
+      index: The number that names it in errors.
+
+    Raises:
+      ValueError: It has no inputs.
+    """
+    ids = _feature(example, "inputs", _name(example, index))
+    return min(ids.size, self.lengths.inputs) + self.layout.num_added
+
   def _inputs(self, example: Example, name: str) -> np.ndarray:
     """Returns the encoder row of one example."""
     ids = _feature(example, "inputs", name)

@@ -1,14 +1,12 @@
 """Evaluation of seqio Tasks: predictions or scores in, metrics out.
 
 The work is seqio.Evaluator's: it decodes, post-processes and calls the metrics
-of each Task. Here it gets batches with the slots in place and functions from
-NumPy to NumPy.
+of each Task. Here it gets functions from batches to NumPy.
 """
 
 import dataclasses
-import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,12 +18,21 @@ from seqio import loggers
 from prompt_tuning import paths
 from prompt_tuning.data import features as features_lib
 from prompt_tuning.data import seqio_input
+from prompt_tuning.data.batches import (
+  EvaluationBatch,
+  check_shapes,
+  evaluation_batches,
+)
 
-Predict = Callable[[features_lib.Features], np.ndarray]
-"""A batch to the predicted tokens, int32 [B, T]."""
+Answer = Callable[
+  [Iterable[EvaluationBatch]], Iterable[tuple[EvaluationBatch, np.ndarray]]
+]
+"""Batches to the same batches, each with what was found for its rows.
 
-Score = Callable[[features_lib.Features], np.ndarray]
-"""A batch to the log-likelihood of its targets, float [B], in nats."""
+It takes them one after another, so that it may ask for one before it has the
+answers of another. Found are predicted tokens, int32 [B, T], or log-likelihoods
+of the targets, float [B], in nats.
+"""
 
 _PREDICTION = seqio.metrics.ModelOutputType.PREDICTION
 _SCORE = seqio.metrics.ModelOutputType.SCORE
@@ -33,11 +40,10 @@ _SCORE = seqio.metrics.ModelOutputType.SCORE
 _READ = ("inputs", "targets", "prompt_index")
 
 
-class PromptFeatureConverter:
-  """From task features to model features, as seqio.Evaluator calls it.
+class _TaskFeatures:
+  """Task features as they are, where seqio.Evaluator asks for model features.
 
-  Unlike seqio's own converters it never sees trimmed text, and cuts only what
-  may be cut.
+  Rows are laid out when it is known which examples stand together.
   """
 
   TASK_FEATURES: Mapping[str, seqio.FeatureConverter.FeatureSpec] = {
@@ -46,42 +52,15 @@ class PromptFeatureConverter:
   }
   pack = False
 
-  def __init__(self, builder: features_lib.FeatureBuilder):
-    """Converts by `builder`, which counts what it cuts."""
-    self._builder = builder
-
   def __call__(
     self,
     ds: tf.data.Dataset,
     task_feature_lengths: Mapping[str, int] | None = None,
   ) -> tf.data.Dataset:
-    """Returns one row of model features for each example.
-
-    Args:
-      ds: Examples with `inputs` and `targets`, for a bank `prompt_index`.
-      task_feature_lengths: Not used; the builder has its own.
-    """
-    del task_feature_lengths
-    padding = self._builder.batch([], num_rows=1)
-    types = [tf.as_dtype(feature.dtype) for feature in padding.values()]
-
-    def convert(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-      names = [name for name in _READ if name in example]
-      rows = tf.numpy_function(
-        functools.partial(self._row, names),
-        [example[name] for name in names],
-        types,
-      )
-      for row, feature in zip(rows, padding.values(), strict=True):
-        row.set_shape(feature.shape[1:])
-      return dict(zip(padding, rows, strict=True))
-
-    return ds.map(convert)
-
-  def _row(self, names: Sequence[str], *values: np.ndarray) -> list[np.ndarray]:
-    example = dict(zip(names, values, strict=True))
-    batch = self._builder.batch([example])
-    return [feature[0] for feature in batch.values()]
+    del task_feature_lengths  # What fits is the builder's to know.
+    return ds.map(
+      lambda example: {k: example[k] for k in _READ if k in example}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +90,7 @@ class TaskEvaluator:
     *,
     builder: features_lib.FeatureBuilder,
     batch_size: int,
+    length_buckets: int = 1,
     split: str = "validation",
     output_dir: str | None = None,
     num_examples: int | None = None,
@@ -122,8 +102,9 @@ class TaskEvaluator:
     Args:
       name: MIXTURE_OR_TASK_NAME.
       builder: Lays examples out.
-      batch_size: B, rows that the evaluated functions get, the last batch
-        filled up with padding.
+      batch_size: B, rows that the evaluated functions get.
+      length_buckets: How many encoder lengths they get, see
+        `batches.evaluation_batches`.
       split: Such as "validation".
       output_dir: Where to append `<task>-metrics.jsonl` and to write the
         predictions `<task>-<step>.jsonl`; None for nowhere. A step that was
@@ -134,15 +115,18 @@ class TaskEvaluator:
 
     Raises:
       ValueError: As `seqio_input.read_task`; or no Task has metrics and the
-        split; or an example does not fit.
+        split; or an example does not fit, or a size is not positive.
     """
+    check_shapes(batch_size=batch_size, length_buckets=length_buckets)
     provider = seqio_input.find(name, module=module)
     check_tasks(provider, split, use_cached=use_cached)
     if output_dir is not None:
       paths.make_writable_dir(output_dir)
+    self._builder = builder
     self._batch_size = batch_size
+    self._length_buckets = length_buckets
     # It asks for seqio's own class and needs no more than ours has.
-    converter: Any = PromptFeatureConverter(builder)
+    converter: Any = _TaskFeatures()
     self._evaluator = seqio.Evaluator(
       name,
       feature_converter=converter,
@@ -165,8 +149,8 @@ class TaskEvaluator:
   def evaluate(
     self,
     *,
-    predict: Predict | None = None,
-    score: Score | None = None,
+    predict: Answer | None = None,
+    score: Answer | None = None,
     step: int | None = None,
   ) -> dict[str, TaskEvaluation]:
     """Runs the functions over all examples and computes the metrics.
@@ -195,7 +179,7 @@ class TaskEvaluator:
       compute_metrics=True,
       step=step,
       model_fns={
-        kind: _over_dataset(function, batch_size=self._batch_size)
+        kind: self._over_dataset(function)
         for kind, function in functions.items()
         if function is not None
       },
@@ -207,6 +191,33 @@ class TaskEvaluator:
       )
       for task, values in metrics.result().items()
     }
+
+  def _over_dataset(
+    self, answer: Answer
+  ) -> Callable[..., list[tuple[int, Any]]]:
+    """Makes of a function of batches one of an enumerated dataset."""
+
+    def run(
+      dataset: tf.data.Dataset, model_feature_shapes: Any = None
+    ) -> list[tuple[int, Any]]:
+      del model_feature_shapes
+      batches = evaluation_batches(
+        [example for _, example in dataset.as_numpy_iterator()],
+        self._builder,
+        batch_size=self._batch_size,
+        length_buckets=self._length_buckets,
+      )
+      outputs: list[tuple[int, Any]] = []
+      for batch, values in answer(batches):
+        if values.shape[:1] != (self._batch_size,):
+          raise ValueError(
+            f"an evaluation function must return {self._batch_size} rows, got "
+            f"an array of shape {values.shape}"
+          )
+        outputs += batch.by_example(values)
+      return outputs
+
+    return run
 
 
 class _OncePerStep(loggers.JSONLogger):
@@ -251,41 +262,3 @@ def check_tasks(
     )
   for task in evaluated:
     seqio_input.check_readable(task, split, use_cached=use_cached)
-
-
-def _over_dataset(
-  function: Callable[[features_lib.Features], np.ndarray], *, batch_size: int
-) -> Callable[..., list[tuple[int, Any]]]:
-  """Makes of a function of batches one of an enumerated dataset."""
-
-  def run(
-    dataset: tf.data.Dataset, model_feature_shapes: Any = None
-  ) -> list[tuple[int, Any]]:
-    del model_feature_shapes
-    outputs: list[tuple[int, np.ndarray]] = []
-    for indices, batch in _padded_batches(dataset, batch_size):
-      values = np.asarray(function(batch))
-      if values.shape[:1] != (batch_size,):
-        raise ValueError(
-          f"an evaluation function must return {batch_size} rows, got an array "
-          f"of shape {values.shape}"
-        )
-      outputs += zip(indices.tolist(), values, strict=False)
-    return outputs
-
-  return run
-
-
-def _padded_batches(
-  dataset: tf.data.Dataset, batch_size: int
-) -> Iterator[tuple[np.ndarray, features_lib.Features]]:
-  """Yields example numbers, and features filled up to the batch size."""
-  for indices, batch in dataset.batch(batch_size).as_numpy_iterator():
-    missing = batch_size - indices.size
-    yield (
-      indices,
-      {
-        name: np.pad(values, ((0, missing), (0, 0)))
-        for name, values in batch.items()
-      },
-    )

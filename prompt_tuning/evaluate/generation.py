@@ -56,7 +56,10 @@ class Sampling:
 
 
 class Generator:
-  """Writes targets; compiled once for each shape of batch."""
+  """Writes targets; compiled once for each shape of batch.
+
+  Generators of one model with equal settings share what is compiled.
+  """
 
   def __init__(
     self,
@@ -84,10 +87,9 @@ class Generator:
     self._max_decode_length = max_decode_length
     self._decoder = decoder
     self._compile_prompt = PromptCompiler(model)
-    self._generate = jax.jit(self._generate_tokens)
 
   def decode(
-    self, params: Params, batch: Batch, *, rng: jax.Array | None = None
+    self, params: Params, batch: Batch, *, rngs: jax.Array | None = None
   ) -> decoding.Decodes:
     """Returns all that the decoder wrote, with scores.
 
@@ -95,66 +97,91 @@ class Generator:
       params: All parameters of the model, trainable and frozen.
       batch: At least `encoder_input_tokens` [B, L]; targets are not looked at.
         For a bank whose slots do not stand there, `prompt_index` [B].
-      rng: Key of this batch's draws, for sampling.
+      rngs: Keys of the rows' draws [B], for sampling.
 
     Raises:
-      ValueError: If the batch is packed, or sampling has no key.
+      ValueError: If the batch is packed, or sampling has no key for each row.
     """
-    if rng is None and isinstance(self._decoder, Sampling):
-      raise ValueError(
-        "sampling needs a random key: pass rng=, a different one each batch."
-      )
-    return self._generate(
+    tokens = encoder_inputs(batch)
+    if isinstance(self._decoder, Sampling):
+      _check_keys(rngs, batch_size=tokens.shape[0])
+    return _generate_tokens(
       params,
       self._compile_prompt(params),
-      encoder_inputs(batch),
+      tokens,
       batch.get("prompt_index"),
-      rng,
+      rngs,
+      model=self._model,
+      decoder=self._decoder,
+      max_decode_length=self._max_decode_length,
     )
 
   def predict(
-    self, params: Params, batch: Batch, *, rng: jax.Array | None = None
+    self, params: Params, batch: Batch, *, rngs: jax.Array | None = None
   ) -> Int[Array, "B T"]:
     """Returns one sequence for every input: of several beams, the best."""
-    tokens = self.decode(params, batch, rng=rng).tokens
+    tokens = self.decode(params, batch, rngs=rngs).tokens
     return tokens[:, -1] if tokens.ndim == 3 else tokens
 
-  def _generate_tokens(
-    self, params, prompt, tokens, prompt_index, rng
-  ) -> decoding.Decodes:
-    prompt = of_rows(prompt, prompt_index)
 
-    def apply(*args, method, **options):
-      return self._model.apply(
-        {"params": params}, *args, method=method, **options
-      )
+@functools.partial(
+  jax.jit, static_argnames=("model", "decoder", "max_decode_length")
+)
+def _generate_tokens(
+  params,
+  prompt,
+  tokens,
+  prompt_index,
+  rngs,
+  *,
+  model: T5,
+  decoder: Greedy | BeamSearch | Sampling,
+  max_decode_length: int,
+) -> decoding.Decodes:
+  prompt = of_rows(prompt, prompt_index)
 
-    def step(last, cache):
-      return apply(last, cache, method="decode_step")
+  def apply(*args, method, **options):
+    return model.apply({"params": params}, *args, method=method, **options)
 
-    cache = apply(
-      apply(tokens, prompt=prompt, method="encode"),
-      tokens,
-      prompt=prompt,
-      max_decode_length=self._max_decode_length,
-      method="start_cache",
+  def step(last, cache):
+    return apply(last, cache, method="decode_step")
+
+  cache = apply(
+    apply(tokens, prompt=prompt, method="encode"),
+    tokens,
+    prompt=prompt,
+    max_decode_length=max_decode_length,
+    method="start_cache",
+  )
+  return _decode_fn(decoder, rngs)(
+    step,
+    cache,
+    batch_size=tokens.shape[0],
+    max_decode_length=max_decode_length,
+  )
+
+
+def _decode_fn(
+  decoder: Greedy | BeamSearch | Sampling, rngs: jax.Array | None
+) -> Callable[..., decoding.Decodes]:
+  options = dataclasses.asdict(decoder)
+  match decoder:
+    case Greedy():
+      return decoding.greedy
+    case BeamSearch():
+      return functools.partial(decoding_beam.beam_search, **options)
+    case Sampling():
+      return functools.partial(decoding.sample, rngs=rngs, **options)
+
+
+def _check_keys(rngs: jax.Array | None, *, batch_size: int) -> None:
+  shape = None if rngs is None else rngs.shape
+  if shape != (batch_size,):
+    raise ValueError(
+      f"sampling needs a random key for each of the {batch_size} rows: pass "
+      f"rngs=, such as jax.random.split(key, {batch_size}), others for each "
+      f"batch; got {'none' if shape is None else f'shape {list(shape)}'}."
     )
-    return self._decode_fn(rng)(
-      step,
-      cache,
-      batch_size=tokens.shape[0],
-      max_decode_length=self._max_decode_length,
-    )
-
-  def _decode_fn(self, rng) -> Callable[..., decoding.Decodes]:
-    options = dataclasses.asdict(self._decoder)
-    match self._decoder:
-      case Greedy():
-        return decoding.greedy
-      case BeamSearch():
-        return functools.partial(decoding_beam.beam_search, **options)
-      case Sampling():
-        return functools.partial(decoding.sample, rng=rng, **options)
 
 
 def encoder_inputs(batch: Batch) -> Int[Array, "B L"]:

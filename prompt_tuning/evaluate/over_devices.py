@@ -1,41 +1,79 @@
-"""Answers of a batch from all devices that the parameters lie on.
+"""Answers of batches from all devices that the parameters lie on.
 
-With several processes each of them has the whole batch and gets all answers, so
-that all find the same metrics, and take the same decisions by them.
+With several processes each of them has every whole batch and gets all answers,
+so that all find the same metrics, and take the same decisions by them.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from prompt_tuning.types import Batch, Params
+from prompt_tuning.data.batches import EvaluationBatch
+from prompt_tuning.types import Params
+
+Answer = Callable[[Params, Any, jax.Array], Any]
+"""`(all parameters, batch, keys [B]) -> [B, ...]`, compiled when called."""
 
 
-def answer(
-  function: Callable[[Params, Batch, jax.Array], Any],
+def answers(
+  function: Answer,
   params: Params,
-  batch: Batch,
-  rng: jax.Array,
-) -> np.ndarray:
-  """Returns the answers for a batch, as an array [B, ...] on the host.
+  batches: Iterable[EvaluationBatch],
+  *,
+  seed: int = 0,
+) -> Iterator[tuple[EvaluationBatch, np.ndarray]]:
+  """Yields each batch with its answers, as an array [B, ...] on the host.
+
+  While the devices answer one batch the next one is laid out and asked for.
 
   Args:
-    function: `(all parameters, batch, key) -> [B, ...]`, compiled when called.
-    params: All parameters. Where they lie on a mesh, the batch is cut along its
-      first axis, filled up with padding to divide.
-    batch: Features [B, ...] on the host, the same in every process.
-    rng: Key of this batch's draws, the same in every process.
+    function: Finds the answers. Each row has a random key of its own, which
+      depends on the seed and the number of its example: not on the batch.
+    params: All parameters. Where they lie on a mesh, batches are cut along
+      their first axis, filled up with padding to divide.
+    batches: On the host, the same in every process.
+    seed: Of all draws, the same in every process.
   """
   mesh = _mesh(params)
+  asked = None
+  for batch in batches:
+    answered, asked = asked, (batch, _ask(function, params, batch, seed, mesh))
+    if answered is not None:
+      yield _read(*answered)
+  if asked is not None:
+    yield _read(*asked)
+
+
+def _ask(
+  function: Answer,
+  params: Params,
+  batch: EvaluationBatch,
+  seed: int,
+  mesh: Mesh | None,
+) -> Any:
+  """Returns the answers for a batch as they come to be on the devices."""
+  features, numbers = batch.features, batch.indices.astype(np.uint32)
   if mesh is None:
-    return np.asarray(function(params, batch, rng))
-  size = len(next(iter(batch.values())))
-  spread = {name: _spread(value, mesh) for name, value in batch.items()}
-  answers = function(params, spread, rng)
-  return np.asarray(_gather(mesh)(answers))[:size]
+    return function(params, features, _row_keys(seed, numbers))
+  spread = {name: _spread(value, mesh) for name, value in features.items()}
+  keys = _row_keys(seed, _spread(numbers, mesh))
+  return _gather(mesh)(function(params, spread, keys))
+
+
+def _read(
+  batch: EvaluationBatch, answers: Any
+) -> tuple[EvaluationBatch, np.ndarray]:
+  return batch, np.asarray(answers)[: len(batch.indices)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _row_keys(seed: int, numbers: jax.Array) -> jax.Array:
+  """Returns the random key of each row, [B]."""
+  return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
 
 
 def _mesh(params: Params) -> Mesh | None:
@@ -57,6 +95,7 @@ def _spread(value: np.ndarray, mesh: Mesh) -> jax.Array:
   )
 
 
+@functools.cache
 def _gather(mesh: Mesh) -> Callable[[Any], Any]:
   return jax.jit(
     lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec())

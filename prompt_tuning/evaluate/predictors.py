@@ -23,8 +23,7 @@ from prompt_tuning.model.t5 import T5
 from prompt_tuning.types import Array, Batch, Int, Params
 
 Predict = Callable[[Params, Batch, jax.Array], Int[Array, "B T"]]
-"""`(all parameters, batch, key) -> token ids`."""
-
+"""`(all parameters, batch, key of each row [B]) -> token ids`."""
 
 _GREEDY = Greedy()
 
@@ -57,7 +56,9 @@ class Generation:
     generator = Generator(
       model, max_decode_length=lengths.targets, decoder=self.decoder
     )
-    return lambda params, batch, rng: generator.predict(params, batch, rng=rng)
+    return lambda params, batch, rngs: generator.predict(
+      params, batch, rngs=rngs
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,4 +83,4 @@ class RankClassification:
       Verbalizers.encode(self.labels, vocabulary),
       length_normalization=self.length_normalization,
     )
-    return lambda params, batch, rng: classifier.predict(params, batch)
+    return lambda params, batch, rngs: classifier.predict(params, batch)

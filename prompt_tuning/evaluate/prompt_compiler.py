@@ -1,5 +1,6 @@
 """A prompt compiled once for as many batches as follow."""
 
+import functools
 from typing import Any
 
 import jax
@@ -14,9 +15,7 @@ class PromptCompiler:
 
   def __init__(self, model: T5):
     """Prepares `T5.compile_prompt`, compiled at its first call."""
-    self._compile = jax.jit(
-      lambda params: model.apply({"params": params}, method="compile_prompt")
-    )
+    self._model = model
     # Kept, so that no other array can come to lie where one of them lay.
     self._leaves: list[Any] = []
     self._prompt: CompiledPrompt | None = None
@@ -30,9 +29,14 @@ class PromptCompiler:
       for new, old in zip(leaves, self._leaves, strict=True)
     )
     if not known:
-      self._prompt = self._compile(params)
+      self._prompt = _compile(self._model, params)
       self._leaves = leaves
     return self._prompt
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _compile(model: T5, params: Params) -> Any:
+  return model.apply({"params": params}, method="compile_prompt")
 
 
 def of_rows(

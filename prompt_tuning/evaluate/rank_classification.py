@@ -6,6 +6,7 @@ verbalizers of several pieces by their whole likelihood.
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -164,7 +165,10 @@ class Ranking:
 
 
 class RankClassifier:
-  """Ranks verbalizers; compiled once for each shape of batch."""
+  """Ranks verbalizers; compiled once for each shape of batch.
+
+  Classifiers of one model with equal settings share what is compiled.
+  """
 
   def __init__(
     self,
@@ -201,7 +205,6 @@ class RankClassifier:
     )
     self._candidates_per_pass = candidates_per_pass
     self._compile_prompt = PromptCompiler(model)
-    self._rank = jax.jit(self._rank_tokens)
 
   def rank(self, params: Params, batch: Batch) -> Ranking:
     """Scores all verbalizers on every input of a batch.
@@ -214,11 +217,15 @@ class RankClassifier:
     Raises:
       ValueError: If the batch is packed.
     """
-    return self._rank(
+    return _rank_tokens(
       params,
       self._compile_prompt(params),
       encoder_inputs(batch),
       batch.get("prompt_index"),
+      model=self._model,
+      verbalizers=self.verbalizers,
+      normalization=self._normalization,
+      candidates_per_pass=self._candidates_per_pass,
     )
 
   def predict(self, params: Params, batch: Batch) -> Int[Array, "B T"]:
@@ -230,18 +237,36 @@ class RankClassifier:
     choices = self.rank(params, batch).choices
     return jnp.take(jnp.asarray(self.verbalizers.targets), choices, axis=0)
 
-  def _rank_tokens(
-    self, params, prompt, encoder_input_tokens, prompt_index
-  ) -> Ranking:
-    scores = score_candidates(
-      self._model,
-      params,
-      encoder_input_tokens,
-      jnp.asarray(self.verbalizers.targets),
-      prompt=of_rows(prompt, prompt_index),
-      candidates_per_pass=self._candidates_per_pass,
-    )
-    if self._normalization is LengthNormalization.TOKENS:
-      scores = scores / self.verbalizers.lengths.astype(np.float32)
-    choices = jnp.argmax(scores, axis=-1).astype(jnp.int32)
-    return Ranking(choices=choices, scores=scores)
+
+@functools.partial(
+  jax.jit,
+  static_argnames=(
+    "model",
+    "verbalizers",
+    "normalization",
+    "candidates_per_pass",
+  ),
+)
+def _rank_tokens(
+  params,
+  prompt,
+  encoder_input_tokens,
+  prompt_index,
+  *,
+  model: T5,
+  verbalizers: Verbalizers,
+  normalization: LengthNormalization,
+  candidates_per_pass: int | None,
+) -> Ranking:
+  scores = score_candidates(
+    model,
+    params,
+    encoder_input_tokens,
+    jnp.asarray(verbalizers.targets),
+    prompt=of_rows(prompt, prompt_index),
+    candidates_per_pass=candidates_per_pass,
+  )
+  if normalization is LengthNormalization.TOKENS:
+    scores = scores / verbalizers.lengths.astype(np.float32)
+  choices = jnp.argmax(scores, axis=-1).astype(jnp.int32)
+  return Ranking(choices=choices, scores=scores)

@@ -1,20 +1,21 @@
 """Evaluation of seqio Tasks while a run trains, and after it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 from absl import logging
 
 from prompt_tuning import paths
+from prompt_tuning.data.batches import EvaluationBatch, check_shapes
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.evaluate import over_devices, report
 from prompt_tuning.evaluate.predictors import Predictor
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts.layout import Layout
-from prompt_tuning.types import Batch, Params
+from prompt_tuning.types import Params
 
 FOLDER = "inference_eval"
 SCORE = "mean/score"
@@ -28,12 +29,15 @@ class TaskEvaluation:
     task: MIXTURE_OR_TASK_NAME; of a mixture every task is evaluated.
     predictor: How answers are found.
     batch_size: B.
+    length_buckets: How many encoder lengths batches have: a function is
+      compiled for each. See `data.batches.evaluation_batches`.
     module: MIXTURE_OR_TASK_MODULE, imported first.
     split: Such as "validation".
     num_examples: Only so many of the first examples of each task.
     use_cached: USE_CACHED_TASKS: read what seqio cached.
     cache_dirs: SEQIO_CACHE_DIRS: where to look for that.
-    seed: For predictors that draw.
+    seed: For predictors that draw; what they draw for an example depends on it
+      and on the example's number in its task.
     labels: The verbalizers: a target that is none of them is an error, and how
       often each is predicted is logged. None for free text.
   """
@@ -41,6 +45,7 @@ class TaskEvaluation:
   task: str
   predictor: Predictor
   batch_size: int
+  length_buckets: int = 1
   module: str | None = None
   split: str = "validation"
   num_examples: int | None = None
@@ -48,6 +53,9 @@ class TaskEvaluation:
   cache_dirs: Sequence[str] = ()
   seed: int = 42
   labels: Sequence[str] | None = None
+
+  def __post_init__(self):
+    check_shapes(batch_size=self.batch_size, length_buckets=self.length_buckets)
 
   def check(
     self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
@@ -101,6 +109,7 @@ class TaskEvaluation:
         num_prompts=model.num_prompts,
       ),
       batch_size=self.batch_size,
+      length_buckets=self.length_buckets,
       split=self.split,
       output_dir=str(paths.as_path(output_dir) / FOLDER)
       if jax.process_index() == 0
@@ -110,16 +119,15 @@ class TaskEvaluation:
     )
 
     def measure(params: Params, step: int) -> Mapping[str, float]:
-      keys = _keys(self.seed)
-      answers = _Answers(vocabulary, self.labels)
+      verdicts = _Verdicts(vocabulary, self.labels)
 
-      def predict_batch(batch):
-        tokens = over_devices.answer(predict, params, batch, next(keys))
-        answers.add(batch, tokens)
-        return tokens
+      def answer(batches):
+        return verdicts.watch(
+          over_devices.answers(predict, params, batches, seed=self.seed)
+        )
 
-      results = evaluator.evaluate(predict=predict_batch, step=step)
-      answers.log()
+      results = evaluator.evaluate(predict=answer, step=step)
+      verdicts.log()
       return summarize({task: r.metrics for task, r in results.items()})
 
     return measure
@@ -135,7 +143,7 @@ class TaskEvaluation:
     return provider
 
 
-class _Answers:
+class _Verdicts:
   """Targets and predictions of a classification, to see a collapse."""
 
   def __init__(self, vocabulary: Vocabulary, labels: Sequence[str] | None):
@@ -144,23 +152,34 @@ class _Answers:
     self._targets: list[str] = []
     self._predictions: list[str] = []
 
-  def add(self, batch: Batch, tokens: np.ndarray) -> None:
-    """Adds the real rows of a batch."""
-    if self._labels is None:
+  def watch(
+    self, answered: Iterable[tuple[EvaluationBatch, np.ndarray]]
+  ) -> Iterator[tuple[EvaluationBatch, np.ndarray]]:
+    """Passes the answers of a task on, and notes them by example."""
+    labels = self._labels
+    if labels is None:
+      yield from answered
       return
-    targets = np.asarray(batch["decoder_target_tokens"])
-    for target, answer in zip(targets, tokens, strict=True):
-      if not target.any():
-        continue  # A row that only fills the batch.
-      text = self._vocabulary.decode(target.tolist())
-      if text not in self._labels:
-        raise ValueError(
-          f"A target is {text!r}, which is not among the class labels "
-          f"{list(self._labels)}; CLASS_LABELS and the task do not belong "
-          "together."
-        )
-      self._targets.append(text)
-      self._predictions.append(self._vocabulary.decode(answer.tolist()))
+    verdicts: dict[int, tuple[str, str]] = {}
+    for batch, tokens in answered:
+      yield batch, tokens
+      targets = batch.features["decoder_target_tokens"]
+      pairs = zip(targets.tolist(), tokens.tolist(), strict=True)
+      for number, (target, answer) in batch.by_example(pairs):
+        prediction = self._vocabulary.decode(answer)
+        verdicts[number] = self._label(target, labels), prediction
+    for _, (target, prediction) in sorted(verdicts.items()):
+      self._targets.append(target)
+      self._predictions.append(prediction)
+
+  def _label(self, target: list[int], labels: Sequence[str]) -> str:
+    text = self._vocabulary.decode(target)
+    if text not in labels:
+      raise ValueError(
+        f"A target is {text!r}, which is not among the class labels "
+        f"{list(labels)}; CLASS_LABELS and the task do not belong together."
+      )
+    return text
 
   def log(self) -> None:
     """Logs how often each answer was given."""
@@ -180,10 +199,3 @@ def summarize(
   }
   scores = [np.mean(list(values.values())) for values in metrics.values()]
   return flat | {SCORE: float(np.mean(scores))}
-
-
-def _keys(seed: int):
-  key = jax.random.key(seed)
-  while True:
-    key, drawn = jax.random.split(key)
-    yield drawn

@@ -103,7 +103,7 @@ def sample(
   step: Step,
   cache: Cache,
   *,
-  rng: jax.Array,
+  rngs: jax.Array,
   batch_size: int,
   max_decode_length: int,
   temperature: float = 1.0,
@@ -116,7 +116,7 @@ def sample(
   Args:
     step: See the head of this module.
     cache: The cache before the first token.
-    rng: Key of this call's draws.
+    rngs: Keys [B]; what a row draws depends on its own alone.
     batch_size: B.
     max_decode_length: T, in tokens, the end of sequence included.
     temperature: Divides the logits; 0 is `greedy`.
@@ -138,7 +138,8 @@ def sample(
     if temperature == 0:
       return jnp.argmax(logits, axis=-1)
     logits = keep_likeliest(logits / temperature, top_k=top_k, top_p=top_p)
-    return jax.random.categorical(jax.random.fold_in(rng, index), logits)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(rngs, index)
+    return jax.vmap(jax.random.categorical)(keys, logits)
 
   return _write(
     step,

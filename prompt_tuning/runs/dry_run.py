@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import AbstractMesh
 
 from prompt_tuning.backbone import Backbone
-from prompt_tuning.data.batches import padding_batch
+from prompt_tuning.data.batches import check_shapes, padding_batch
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.inputs import Inputs
 from prompt_tuning.evaluate.predictors import Predictor
@@ -23,6 +23,7 @@ from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import evaluate as evaluate_lib
 from prompt_tuning.runs import infer as infer_lib
 from prompt_tuning.runs import train as train_lib
+from prompt_tuning.runs import train_jointly as joint_lib
 from prompt_tuning.runs.network import Network, abstract_network
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import partition
@@ -111,6 +112,28 @@ def train(
   return "\n".join(lines) + "\n"
 
 
+def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> str:
+  """Returns the runs of a job and the first of them by shapes, as text.
+
+  Args:
+    runs: See `runs.train_jointly.train_jointly`.
+
+  Raises:
+    ValueError: As the job itself would, of what can be known without weights
+      and data; the run is named.
+  """
+  arguments = {
+    name: joint_lib.with_defaults(given) for name, given in runs.items()
+  }
+  joint_lib.check(arguments)
+  lines = [f"{len(runs)} runs over one backbone:"]
+  for name, each in arguments.items():
+    joint_lib.check_alone(name, each)
+    lines.append(f"  {name}: {each.inputs.name}, in {each.model_dir}")
+  name, first = next(iter(runs.items()))
+  return "\n".join([*lines, "", f"{name}:", train(**first)])
+
+
 def evaluate(
   *,
   backbone: Backbone,
@@ -162,6 +185,7 @@ def infer(
   feature_lengths: Mapping[str, int],
   batch_size: int,
   predictor: Predictor,
+  length_buckets: int = 1,
   mode: infer_lib.Mode | str = infer_lib.Mode.PREDICT,
   prompt_file: str | None = None,
   allow_missing_card: bool = False,
@@ -175,6 +199,7 @@ def infer(
     feature_lengths: TASK_FEATURE_LENGTHS.
     batch_size: B.
     predictor: How answers are found.
+    length_buckets: How many encoder lengths batches have; the longest is shown.
     mode: Whether to predict answers or to score targets.
     prompt_file: A tuned prompt, which is read: it is small.
     allow_missing_card: Whether to take a prompt without a card.
@@ -186,6 +211,7 @@ def infer(
   """
   del unused
   mode = enum_member(infer_lib.Mode, mode, name="INFER_MODE")
+  check_shapes(batch_size=batch_size, length_buckets=length_buckets)
   lengths = infer_lib.check(backbone, inputs, feature_lengths, mode)
   network, lines = _frozen(backbone, prompt_file, allow_missing_card)
   answer = infer_lib.answer_fn(
@@ -238,7 +264,7 @@ def _frozen(
 
 
 def _loss_fn(network: Network) -> Callable[..., Any]:
-  return lambda params, batch, rng: batch_loss(network.model, params, batch)
+  return lambda params, batch, rngs: batch_loss(network.model, params, batch)
 
 
 def _answered(
@@ -249,7 +275,8 @@ def _answered(
   what: str,
 ) -> list[str]:
   """Describes one batch and what comes out for it."""
-  answers = jax.eval_shape(answer, network.params, batch, _key())
+  rows, _ = batch["encoder_input_tokens"].shape
+  answers = jax.eval_shape(answer, network.params, batch, _keys(rows))
   shapes = ", ".join(map(_shape, jax.tree.leaves(answers)))
   return [
     *_batch_lines(title, batch),
@@ -326,6 +353,10 @@ def _mesh_lines(
 
 def _key() -> Any:
   return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _keys(rows: int) -> Any:
+  return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
 
 
 def _shape(leaf: Any) -> str:

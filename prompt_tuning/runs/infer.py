@@ -3,7 +3,7 @@
 import enum
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -11,7 +11,7 @@ from absl import logging
 
 from prompt_tuning import paths
 from prompt_tuning.backbone import Backbone
-from prompt_tuning.data.batches import EvaluationBatch, evaluation_batches
+from prompt_tuning.data.batches import check_shapes, evaluation_batches
 from prompt_tuning.data.features import (
   Example,
   FeatureBuilder,
@@ -52,6 +52,7 @@ def infer(
   feature_lengths: Mapping[str, int],
   batch_size: int,
   predictor: Predictor,
+  length_buckets: int = 1,
   mode: Mode | str = Mode.PREDICT,
   prompt_file: str | None = None,
   allow_missing_card: bool = False,
@@ -67,11 +68,14 @@ def infer(
     feature_lengths: TASK_FEATURE_LENGTHS, tokens of inputs and targets.
     batch_size: B.
     predictor: How answers are found.
+    length_buckets: How many encoder lengths batches have: a function is
+      compiled for each. See `data.batches.evaluation_batches`.
     mode: Predict an answer, or score the target that the input has: the sum of
       its tokens' log-likelihoods, in nats.
     prompt_file: A tuned prompt; None for the bare model.
     allow_missing_card: See `runs.evaluate.evaluate`.
-    seed: For predictors that draw.
+    seed: For predictors that draw; what they draw for an input depends on it
+      and on the input's number.
     hardware: How it lies on the devices.
 
   Raises:
@@ -79,6 +83,7 @@ def infer(
       or malformed; nothing is written then.
   """
   mode = enum_member(Mode, mode, name="INFER_MODE")
+  check_shapes(batch_size=batch_size, length_buckets=length_buckets)
   lengths = check(backbone, inputs, feature_lengths, mode)
   network, _ = load_network(
     backbone, prompt_file, allow_missing_card=allow_missing_card
@@ -103,18 +108,19 @@ def infer(
     mode=mode,
   )
   params = on_devices(network, hardware)
-  lines = []
-  for batch in evaluation_batches(examples, builder, batch_size=batch_size):
-    # Every batch draws from a stream of its own, named by its first example.
-    rng = jax.random.fold_in(jax.random.key(seed), int(batch.indices[0]))
-    answers = over_devices.answer(answer, params, batch.features, rng)
-    rows = answers.tolist()
-    if mode is Mode.PREDICT:
-      rows = [backbone.vocabulary.decode(row) for row in rows]
-    for index, value in _real(batch, rows):
+  lines: list[str] = [""] * len(examples)
+  batches = evaluation_batches(
+    examples, builder, batch_size=batch_size, length_buckets=length_buckets
+  )
+  for batch, answers in over_devices.answers(
+    answer, params, batches, seed=seed
+  ):
+    for index, value in batch.by_example(answers.tolist()):
+      if mode is Mode.PREDICT:
+        value = backbone.vocabulary.decode(value)
       text = examples[index].get("inputs_pretokenized")
-      lines.append(
-        json.dumps({"inputs": text, mode.value: value}, ensure_ascii=False)
+      lines[index] = json.dumps(
+        {"inputs": text, mode.value: value}, ensure_ascii=False
       )
   if is_first:
     paths.write_text(output_file, "".join(f"{line}\n" for line in lines))
@@ -154,7 +160,7 @@ def answer_fn(
   predictor: Predictor,
   mode: Mode,
 ) -> Predict | Callable[[Params, Batch, Any], Float[Array, " B"]]:
-  """Returns `(all parameters, batch, key) -> answers`, compiled when called.
+  """Returns `(all parameters, batch, keys) -> answers`, compiled when called.
 
   Args:
     model: The network, prompt included.
@@ -165,10 +171,10 @@ def answer_fn(
   """
   if mode is Mode.PREDICT:
     return predictor.build(model, vocabulary=vocabulary, lengths=lengths)
-  score = jax.jit(functools.partial(_score, model))
-  return lambda params, batch, rng: score(params, batch)
+  return lambda params, batch, rngs: _score(model, params, batch)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _score(model: T5, params: Params, batch: Batch) -> Float[Array, " B"]:
   logits: Any = model.apply(
     {"params": params},
@@ -179,13 +185,3 @@ def _score(model: T5, params: Params, batch: Batch) -> Float[Array, " B"]:
   return sequence_log_likelihood(
     logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
   )
-
-
-def _real(
-  batch: EvaluationBatch, values: list[Any]
-) -> Iterator[tuple[int, Any]]:
-  for index, value, real in zip(
-    batch.indices.tolist(), values, batch.is_real, strict=True
-  ):
-    if real:
-      yield index, value

@@ -2,12 +2,13 @@
 
 import logging as std_logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import app, flags, logging
 
 from prompt_tuning import config
+from prompt_tuning.config.members import Member
 
 FLAGS = flags.FLAGS
 
@@ -49,13 +50,28 @@ def define_flags() -> None:
   )
 
 
-def parse(entry: Callable[..., Any]) -> None:
-  """Reads recipes and settings for `entry`."""
+def parse(
+  entry: Callable[..., Any],
+  member: Member | None = None,
+  *,
+  bindings: Sequence[str] = (),
+) -> None:
+  """Reads recipes and settings for `entry`.
+
+  Args:
+    entry: What will be called.
+    member: What is read after the flags that all runs share.
+    bindings: Settings that win over all.
+  """
+  member = Member("") if member is None else member
   if FLAGS.tfds_data_dir:
     # TFDS reads it once, when it is imported, which nothing has done yet.
     os.environ["TFDS_DATA_DIR"] = FLAGS.tfds_data_dir
   config.parse(
-    FLAGS.gin_file, FLAGS.gin_bindings, FLAGS.gin_search_paths, entry=entry
+    [*FLAGS.gin_file, *member.gin_files],
+    [*FLAGS.gin_bindings, *member.bindings, *bindings],
+    FLAGS.gin_search_paths,
+    entry=entry,
   )
 
 

@@ -38,12 +38,45 @@ class Network:
   fingerprint: str
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+  """A backbone as it was read.
+
+  Attributes:
+    params: Its parameters, as the model takes them.
+    fingerprint: Names them.
+  """
+
+  params: Params
+  fingerprint: str
+
+  @classmethod
+  def of(cls, params: Params, *, scan_layers: bool) -> "Weights":
+    """Returns parameters with an entry a layer as the model takes them."""
+    # A prompt belongs to the weights, however their layers are run.
+    fingerprint = artifact.fingerprint(params)
+    if scan_layers:
+      params = stack_layers(params)
+    return cls(params=params, fingerprint=fingerprint)
+
+
+def load_weights(backbone: Backbone) -> Weights:
+  """Reads the weights of a backbone.
+
+  Raises:
+    ValueError: If no checkpoint is named, or it does not fit.
+  """
+  check_start(backbone, from_scratch=False)
+  return Weights.of(backbone.load(), scan_layers=backbone.config.scan_layers)
+
+
 def build_network(
   backbone: Backbone,
   prompt: PromptSpec | None,
   *,
   rng: jax.Array,
   from_scratch: bool = False,
+  weights: Weights | None = None,
 ) -> Network:
   """Reads the backbone, or starts one, and puts a fresh prompt in front.
 
@@ -52,6 +85,7 @@ def build_network(
     prompt: The soft prompt; None for the bare model.
     rng: Key of the prompt's initialiser, and of the weights from scratch.
     from_scratch: Whether the backbone starts from random weights.
+    weights: The backbone's, if they were read before.
 
   Raises:
     ValueError: If a checkpoint is named and not to be read, or the other way
@@ -60,13 +94,13 @@ def build_network(
   weights_rng, prompt_rng = jax.random.split(rng)
   check_start(backbone, from_scratch=from_scratch)
   if from_scratch:
-    params = backbone.from_scratch(weights_rng)
-  else:
-    params = backbone.load()
-  # A prompt belongs to the weights, however their layers are run.
-  fingerprint = artifact.fingerprint(params)
-  if backbone.config.scan_layers:
-    params = stack_layers(params)
+    weights = Weights.of(
+      backbone.from_scratch(weights_rng),
+      scan_layers=backbone.config.scan_layers,
+    )
+  elif weights is None:
+    weights = load_weights(backbone)
+  params, fingerprint = weights.params, weights.fingerprint
   if prompt is None:
     return Network(
       model=T5(backbone.config),

@@ -188,7 +188,7 @@ class Run:
       classifier = RankClassifier(self.network.model, _TWO_ANSWERS)
       return self._answering(
         "score",
-        lambda params, batch, rng: classifier.predict(params, batch),
+        lambda params, batch, rngs: classifier.predict(params, batch),
         mesh,
       )
     return self._answering("score", self._build(predictor), mesh)
@@ -205,7 +205,7 @@ class Run:
       arguments=(
         self._placed(self.network.params, mesh),
         self._batch(mesh),
-        _key(mesh),
+        _keys(mesh, self.batch_size),
       ),
     )
 
@@ -246,3 +246,8 @@ def _place(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
 def _key(mesh: Mesh) -> jax.ShapeDtypeStruct:
   key = jax.eval_shape(lambda: jax.random.key(0))
   return _place(key, mesh_lib.replicated(mesh))
+
+
+def _keys(mesh: Mesh, rows: int) -> jax.ShapeDtypeStruct:
+  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
+  return _place(keys, NamedSharding(mesh, PartitionSpec(mesh_lib.DATA)))

@@ -31,6 +31,7 @@ from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train.checkpoint import Checkpoints
 from prompt_tuning.train.export import PromptExporter
 from prompt_tuning.train.plan import Plan
+from prompt_tuning.train.run import Run
 from prompt_tuning.train.run_identity import RunIdentity
 from prompt_tuning.train.selection import Selection
 from prompt_tuning.train.start import (
@@ -98,7 +99,7 @@ class ToyRun:
     Args:
       batches: Instead of `fakes.ToyBatches`.
       mesh: Instead of a mesh of one device.
-      **changes: Arguments of `fit` to replace.
+      **changes: Attributes of the `Run` to replace, or `train_step`.
 
     Returns:
       What `fit` returns.
@@ -118,8 +119,12 @@ class ToyRun:
       start = Start(state=state)
     else:
       start = resume(checkpoints, state, batches)
+    train_step = changes.pop(
+      "train_step", make_train_step(self.model, self.optimizer)
+    )
     arguments = {
-      "train_step": make_train_step(self.model, self.optimizer),
+      "start": start,
+      "batches": batches,
       "rng": jax.random.key(self.seed),
       "mesh": mesh,
       "plan": self._plan(),
@@ -130,7 +135,8 @@ class ToyRun:
       "selection": Selection(METRIC, patience=self.patience),
       "export": self._exporter(identity),
     }
-    result = loop.fit(start, parts.frozen, batches, **(arguments | changes))
+    run = Run(**(arguments | changes))
+    result = loop.fit(run, parts.frozen, train_step=train_step)
     checkpoints.close()
     return result
 

@@ -14,6 +14,8 @@ from prompt_tuning.prompts.layout import Layout
 from prompt_tuning.train.step import batch_loss
 from prompt_tuning.types import Params
 
+_sums = jax.jit(batch_loss, static_argnums=0)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeldOutLoss:
@@ -56,11 +58,11 @@ class HeldOutLoss:
     )
     batches = Batches(stream, builder, batch_size=self.batch_size)
     held_out = [next(batches) for _ in range(self.num_batches)]
-    sums_of = jax.jit(lambda params, batch: batch_loss(model, params, batch))
 
     def measure(params: Params, step: int) -> Mapping[str, float]:
       del step
-      sums = [jax.device_get(sums_of(params, batch)) for batch in held_out]
+      asked = [_sums(model, params, batch) for batch in held_out]
+      sums = jax.device_get(asked)
       tokens = sum(float(s.num_tokens) for s in sums)
       correct = sum(float(s.num_correct) for s in sums)
       name = self.inputs.name

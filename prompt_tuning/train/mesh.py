@@ -223,7 +223,7 @@ def local_rows(batch_size: int, mesh: Mesh) -> list[int]:
 
 
 def shard_batch(
-  batch: Mapping[str, np.ndarray], mesh: Mesh
+  batch: Mapping[str, np.ndarray], mesh: Mesh, *, axis: int = 0
 ) -> dict[str, jax.Array]:
   """Returns the global batch, cut over the mesh's data axis.
 
@@ -231,16 +231,17 @@ def shard_batch(
     batch: Features of the examples that this process has read: the whole batch
       with one process, its `local_rows` with several.
     mesh: Where the batch is to live.
+    axis: Which axis the examples are along; those before it are not cut.
 
   Raises:
     ValueError: If the batch does not divide over the mesh.
   """
-  rows = {len(value) for value in batch.values()}
+  rows = {np.shape(value)[axis] for value in batch.values()}
   if len(rows) != 1:
     shapes = {name: np.shape(value) for name, value in batch.items()}
     raise ValueError(f"The features of a batch differ in length: {shapes}.")
   check_batch_size(whole_size(rows.pop(), mesh), mesh)
-  sharding = NamedSharding(mesh, PartitionSpec(DATA))
+  sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA))
   return {
     name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
     for name, value in batch.items()

@@ -122,6 +122,61 @@ class Lines:
     """Does nothing."""
 
 
+class OfSeveral:
+  """One display for several runs: the step of the last, the mean of metrics."""
+
+  def __init__(self, progress: Progress):
+    """Shows on `progress`, which is closed with the last run."""
+    self._progress = progress
+    self._latest: dict[str, tuple[int, Mapping[str, float]]] = {}
+    self._open: set[str] = set()
+
+  def of(self, name: str) -> Progress:
+    """Returns the display of one run."""
+    self._open.add(name)
+    return _OfOne(self, name)
+
+  def update(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
+    """Takes a finished step of one run."""
+    self._latest[name] = step, metrics
+    steps, taken = zip(*self._latest.values(), strict=True)
+    means = {
+      key: sum(each[key] for each in taken) / len(taken)
+      for key in _SHOWN
+      if all(key in each for each in taken)
+    }
+    self._progress.update(min(steps), means)
+
+  def note(self, name: str, text: str) -> None:
+    """Tells what takes a while now, and in which run."""
+    self._progress.note(f"{name}: {text}")
+
+  def close(self, name: str) -> None:
+    """Takes a run out; does nothing if it is out already."""
+    self._latest.pop(name, None)
+    if name in self._open:
+      self._open.remove(name)
+      if not self._open:
+        self._progress.close()
+
+
+class _OfOne:
+  """What one of several runs shows."""
+
+  def __init__(self, shared: OfSeveral, name: str):
+    self._shared = shared
+    self._name = name
+
+  def update(self, step: int, metrics: Mapping[str, float]) -> None:
+    self._shared.update(self._name, step, metrics)
+
+  def note(self, text: str) -> None:
+    self._shared.note(self._name, text)
+
+  def close(self) -> None:
+    self._shared.close(self._name)
+
+
 def default_progress(
   *, start: int, total: int, stream: TextIO | None = None
 ) -> Progress:

@@ -5,7 +5,7 @@ differ by which parameters are in `trainable`.
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,10 @@ from prompt_tuning.types import Array, Batch, Params, enum_member
 Metrics = dict[str, Array]
 TrainStep = Callable[
   ["TrainState", Params, Batch, jax.Array], tuple["TrainState", Metrics]
+]
+JointTrainStep = Callable[
+  [tuple["TrainState", ...], Params, Batch, jax.Array],
+  tuple[tuple["TrainState", ...], Metrics],
 ]
 
 
@@ -126,6 +130,123 @@ def make_train_step(
   Raises:
     ValueError: If `num_microbatches` is below 1, or the normalization unknown.
   """
+  differentiate = _make_differentiate(
+    model,
+    z_loss=z_loss,
+    loss_normalization=loss_normalization,
+    num_microbatches=num_microbatches,
+  )
+
+  def train_step(state, frozen, batch, rng):
+    gradients, sums = differentiate(
+      state.trainable, frozen, batch, jax.random.fold_in(rng, state.step)
+    )
+    return _update(optimizer, state, gradients, sums)
+
+  return train_step
+
+
+def make_joint_train_step(
+  model: T5,
+  optimizers: Sequence[Optimizer],
+  *,
+  z_loss: float = 1e-4,
+  loss_normalization: LossNormalization | str = LossNormalization.SUM,
+  num_microbatches: int = 1,
+) -> JointTrainStep:
+  """Returns a function that takes one step of each of N independent runs.
+
+  Loss and gradient of a run are mapped over the runs, the frozen part being the
+  same for all: products with its weights become one product of N batches, and
+  nothing else of one run meets another. Every run is updated by its own
+  optimizer. So each run takes the step that `make_train_step` takes for it
+  alone, dropout included, up to the rounding of larger products.
+
+  Args:
+    model: As for `make_train_step`; the prompts differ in value alone.
+    optimizers: One of each run.
+    z_loss: As for `make_train_step`, as what follows.
+    loss_normalization: What the summed loss of a run is divided by.
+    num_microbatches: Parts in which the batches of all runs are run.
+
+  Returns:
+    `(states, frozen, batches, rngs) -> (states, metrics)`: a tuple of N states,
+    features [N, B, ...] and N keys; metrics are those of `make_train_step`,
+    [N].
+
+  Raises:
+    ValueError: As `make_train_step`.
+  """
+  differentiate = jax.vmap(
+    _make_differentiate(
+      model,
+      z_loss=z_loss,
+      loss_normalization=loss_normalization,
+      num_microbatches=num_microbatches,
+    ),
+    in_axes=(0, None, 0, 0),
+  )
+
+  def train_step(states, frozen, batches, rngs):
+    steps = jnp.stack([state.step for state in states])
+    gradients, sums = differentiate(
+      stack([state.trainable for state in states]),
+      frozen,
+      batches,
+      jax.vmap(jax.random.fold_in)(rngs, steps),
+    )
+    updated = [
+      _update(
+        optimizer, state, *jax.tree.map(lambda x, n=n: x[n], (gradients, sums))
+      )
+      for n, (optimizer, state) in enumerate(
+        zip(optimizers, states, strict=True)
+      )
+    ]
+    states, metrics = zip(*updated, strict=True)
+    return states, stack(metrics)
+
+  return train_step
+
+
+def repeat(train_step: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns a function that takes several steps in one dispatch.
+
+  Args:
+    train_step: Of one run or of several.
+
+  Returns:
+    The same with a batch for each step along a new first axis of the features,
+    and the metrics of each step along that of the metrics.
+  """
+
+  def train_steps(state, frozen, batches, rng):
+    return jax.lax.scan(
+      lambda state, batch: train_step(state, frozen, batch, rng),
+      state,
+      batches,
+    )
+
+  return train_steps
+
+
+def stack(trees: Sequence[Any]) -> Any:
+  """Returns one tree whose leaves are those of all trees, stacked in front."""
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _make_differentiate(
+  model: T5,
+  *,
+  z_loss: float,
+  loss_normalization: LossNormalization | str,
+  num_microbatches: int,
+) -> Callable[..., tuple[Params, LossSums]]:
+  """Returns `(trainable, frozen, batch, key of the step) -> (gradient, sums)`.
+
+  Raises:
+    ValueError: As `make_train_step`.
+  """
   if num_microbatches < 1:
     raise ValueError(
       f"num_microbatches must be at least 1, got {num_microbatches}."
@@ -148,46 +269,48 @@ def make_train_step(
 
   grad = jax.grad(objective, has_aux=True)
 
-  def train_step(state, frozen, batch, rng):
-    rng = jax.random.fold_in(rng, state.step)
+  def differentiate(trainable, frozen, batch, rng):
     scale = jnp.float32(1.0)
     if loss_normalization is LossNormalization.TOKENS:
       scale = 1.0 / jnp.maximum(jnp.sum(batch["decoder_loss_weights"]), 1.0)
     if num_microbatches == 1:
-      gradients, sums = grad(state.trainable, frozen, batch, rng, scale)
-    else:
-      gradients, sums = _accumulate(
-        lambda part, part_rng: grad(
-          state.trainable, frozen, part, part_rng, scale
-        ),
-        batch,
-        rng,
-        num_microbatches,
-      )
-    updates, opt_state = optimizer.update(
-      gradients, state.opt_state, state.trainable
+      return grad(trainable, frozen, batch, rng, scale)
+    return _accumulate(
+      lambda part, part_rng: grad(trainable, frozen, part, part_rng, scale),
+      batch,
+      rng,
+      num_microbatches,
     )
-    trainable: Any = optax.apply_updates(state.trainable, updates)
-    num_tokens = jnp.maximum(sums.num_tokens, 1.0)
-    metrics = {
-      "loss": sums.loss / num_tokens,
-      "loss_sum": sums.loss,
-      "z_loss": sums.z_loss / num_tokens,
-      "accuracy": sums.num_correct / num_tokens,
-      "num_tokens": sums.num_tokens,
-      "grad_norm": optax.tree.norm(gradients),
-      "update_norm": optax.tree.norm(updates),
-      "param_norm": optax.tree.norm(trainable),
-      "learning_rate": jnp.asarray(
-        optimizer.learning_rate(state.step), jnp.float32
-      ),
-    }
-    state = TrainState(
-      step=state.step + 1, trainable=trainable, opt_state=opt_state
-    )
-    return state, metrics
 
-  return train_step
+  return differentiate
+
+
+def _update(
+  optimizer: Optimizer, state: TrainState, gradients: Params, sums: LossSums
+) -> tuple[TrainState, Metrics]:
+  """Returns the state after a step, and the metrics of the step."""
+  updates, opt_state = optimizer.update(
+    gradients, state.opt_state, state.trainable
+  )
+  trainable: Any = optax.apply_updates(state.trainable, updates)
+  num_tokens = jnp.maximum(sums.num_tokens, 1.0)
+  metrics = {
+    "loss": sums.loss / num_tokens,
+    "loss_sum": sums.loss,
+    "z_loss": sums.z_loss / num_tokens,
+    "accuracy": sums.num_correct / num_tokens,
+    "num_tokens": sums.num_tokens,
+    "grad_norm": optax.tree.norm(gradients),
+    "update_norm": optax.tree.norm(updates),
+    "param_norm": optax.tree.norm(trainable),
+    "learning_rate": jnp.asarray(
+      optimizer.learning_rate(state.step), jnp.float32
+    ),
+  }
+  state = TrainState(
+    step=state.step + 1, trainable=trainable, opt_state=opt_state
+  )
+  return state, metrics
 
 
 def _accumulate(function, batch, rng, num_parts):

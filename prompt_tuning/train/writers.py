@@ -127,9 +127,12 @@ class TensorBoardWriter:
 class LogWriter:
   """One line of the log a call."""
 
-  def __init__(self, log: Callable[[str], None] = logging.info):
-    """Writes with `log`."""
+  def __init__(
+    self, log: Callable[[str], None] = logging.info, *, name: str = ""
+  ):
+    """Writes with `log`; the name of the run, if it has one, comes first."""
     self._log = log
+    self._prefix = f"{name}: " if name else ""
 
   def rewind(self, step: int) -> None:
     """Does nothing: a log tells what happened."""
@@ -137,7 +140,7 @@ class LogWriter:
   def write(self, scope: str, step: int, scalars: Scalars) -> None:
     """Writes the line."""
     values = ", ".join(f"{name} {value:.6g}" for name, value in scalars.items())
-    self._log(f"step {step} {scope}: {values}")
+    self._log(f"{self._prefix}step {step} {scope}: {values}")
 
   def flush(self) -> None:
     """Does nothing."""
@@ -174,15 +177,20 @@ class CompositeWriter:
       writer.close()
 
 
-def default_writer(model_dir: paths.PathLike) -> Writer:
-  """Returns JSONL, TensorBoard and log on the first process, else nothing."""
+def default_writer(model_dir: paths.PathLike, *, name: str = "") -> Writer:
+  """Returns JSONL, TensorBoard and log on the first process, else nothing.
+
+  Args:
+    model_dir: Where files are written.
+    name: What the log calls the run, where there are several.
+  """
   if jax.process_index() != 0:
     return CompositeWriter([])
   return CompositeWriter(
     [
       JsonlWriter(paths.as_path(model_dir) / METRICS_FILE),
       TensorBoardWriter(model_dir),
-      LogWriter(),
+      LogWriter(name=name),
     ]
   )
 

@@ -40,13 +40,13 @@ def run(command, folder):
 def test_the_commands_of_the_readme_follow_on_each_other(tmp_path):
   commands = readme_commands()
   mains = [command[2].split(".")[1] for command in commands]
-  assert {"train", "eval", "infer"} <= set(mains)
+  assert {"train", "eval", "infer", "train_jointly"} <= set(mains)
   texts = ["the plot was dull .", "we love the music ."]
   (tmp_path / "texts.jsonl").write_text(
     "".join(json.dumps({"inputs": text}) + "\n" for text in texts)
   )
   for main, command in zip(mains, commands, strict=True):
-    extra = [SHORT] if main == "train" else []
+    extra = [SHORT] if main.startswith("train") else []
     result = run([*command, *extra], tmp_path)
     assert result.returncode == 0, (command, result.stderr[-3000:])
   answers = (tmp_path / "answers.jsonl").read_text().splitlines()
@@ -55,6 +55,12 @@ def test_the_commands_of_the_readme_follow_on_each_other(tmp_path):
     (tmp_path / "runs" / "sentiment" / "eval" / "metrics.json").read_text()
   )
   assert 0 <= metrics["small_world_sentiment/accuracy"] <= 100
+  for seed in range(3):
+    model_dir = tmp_path / "runs" / "seeds" / f"RANDOM_SEED={seed}"
+    assert (model_dir / "prompts" / "best.npy").exists()
+    recipe = (model_dir / "config.gin").read_text()
+    assert f"RANDOM_SEED = {seed}\n" in recipe
+    assert f"RANDOM_SEED={seed}'" in recipe  # Its own MODEL_DIR.
 
 
 def test_a_dry_run_of_each_command_writes_nothing(tmp_path):

@@ -37,7 +37,8 @@ ALLOWED = {
   "__init__": _CORE,
 }
 # Programs and test helpers may import anything; nothing may import them.
-ENDS = {"demo", "eval", "export", "infer", "plan", "testing", "train.__main__"}
+ENDS = {"demo", "eval", "export", "infer", "plan", "testing"}
+ENDS |= {"train.__main__", "train_jointly"}
 TASKS_MAY_SEE = _BASE | {"data", "metrics", "tasks"}
 
 HEAVY = ("gin", "seqio", "tensorflow", "tensorflow_datasets")

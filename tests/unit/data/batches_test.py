@@ -27,6 +27,10 @@ def _builder(inputs=2, targets=2):
   )
 
 
+def _words(text):
+  return [7] * len(text.split())
+
+
 def _in_memory(seed=0, **options):
   return ExamplesInMemory(_examples(7), seed=seed, **options)
 
@@ -139,6 +143,12 @@ def test_a_batch_without_rows():
     Batches(_in_memory(), _builder(), batch_size=0)
   with pytest.raises(ValueError, match="BATCH_SIZE 0 must be positive"):
     list(evaluation_batches(_examples(3), _builder(), batch_size=0))
+  with pytest.raises(ValueError, match="LENGTH_BUCKETS 0 must be positive"):
+    list(
+      evaluation_batches(
+        _examples(3), _builder(), batch_size=2, length_buckets=0
+      )
+    )
 
 
 @pytest.mark.parametrize("rows", [[], [4], [-1, 0]])
@@ -174,3 +184,62 @@ class TestEvaluation:
     batches = evaluation_batches(examples, _builder(), batch_size=2)
     with pytest.raises(ValueError, match="example 4: the input has no tokens"):
       list(batches)
+
+  @pytest.mark.parametrize(
+    "where",
+    [
+      layout.prefix(0),
+      layout.prefix(3),
+      layout.after_bos(3),
+      layout.suffix_before_eos(3),
+      layout.suffix_after_eos(3),
+      layout.template("{soft:2} say: {inputs} or {soft:1}", encode=_words),
+    ],
+  )
+  def test_rows_are_the_same_but_for_padding(self, where):
+    rng = np.random.default_rng(0)
+    examples = [
+      {
+        "inputs": [*rng.integers(10, 90, size=size).tolist(), 1],
+        "targets": [5, 1],
+        "prompt_index": int(rng.integers(2)),
+      }
+      for size in rng.integers(1, 50, size=20)  # Some are cut.
+    ]
+
+    def rows(length_buckets):
+      builder = FeatureBuilder(
+        FeatureLengths(30, 2), vocab_size=100, layout=where, num_prompts=2
+      )
+      found, shapes = {}, set()
+      for batch in evaluation_batches(
+        examples, builder, batch_size=3, length_buckets=length_buckets
+      ):
+        shapes |= {batch.features["encoder_input_tokens"].shape}
+        for row, (number, _) in enumerate(batch.by_example(range(3))):
+          found[number] = {
+            name: np.atleast_1d(feature[row])
+            for name, feature in batch.features.items()
+          }
+      assert builder.input_cuts.examples == 20
+      assert builder.input_cuts.examples_cut > 0
+      return found, shapes
+
+    plain, shapes = rows(1)
+    assert shapes == {(3, 30 + where.num_added)}
+    grouped, shapes = rows(3)
+    assert len(shapes) == 3
+    assert sorted(grouped) == sorted(plain) == list(range(20))
+    for number, features in plain.items():
+      assert features.keys() == grouped[number].keys()
+      for name, row in features.items():
+        kept = grouped[number][name]
+        np.testing.assert_array_equal(kept, row[: kept.size])
+        assert not row[kept.size :].any()
+
+  def test_example_without_inputs_is_named(self):
+    examples = [*_examples(2), {"targets": [5, 1]}]
+    with pytest.raises(ValueError, match="example 2 has no feature 'inputs'"):
+      list(
+        evaluation_batches(examples, _builder(), batch_size=2, length_buckets=2)
+      )

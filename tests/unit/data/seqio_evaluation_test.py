@@ -53,6 +53,11 @@ def add_scored(add_task):
   return add
 
 
+def _each(function):
+  """Makes of a function of one batch's features what answers batches."""
+  return lambda batches: ((b, function(b.features)) for b in batches)
+
+
 class _Predictions:
   """Predicts one word for everything, and remembers the batches."""
 
@@ -60,10 +65,11 @@ class _Predictions:
     self.batches = []
     self._tokens = _ids(word)
 
-  def __call__(self, batch):
-    self.batches.append(batch)
-    rows = len(batch["encoder_input_tokens"])
-    return np.tile(np.array(self._tokens, np.int32), (rows, 1))
+  def __call__(self, batches):
+    for batch in batches:
+      self.batches.append(batch.features)
+      rows = len(batch.indices)
+      yield batch, np.tile(np.array(self._tokens, np.int32), (rows, 1))
 
 
 def _evaluator(name, **options):
@@ -86,7 +92,7 @@ def test_metrics_of_predictions(add_scored):
 def test_metrics_of_scores(add_scored):
   name = add_scored(metric_fns=[_mean_score])
   results = _evaluator(name, split="train").evaluate(
-    score=lambda batch: -batch["decoder_loss_weights"].sum(axis=1)
+    score=_each(lambda batch: -batch["decoder_loss_weights"].sum(axis=1))
   )
   lengths = [len(_ids(row["targets"])) for row in _ROWS]
   expected = pytest.approx(-np.mean(lengths))
@@ -116,6 +122,35 @@ def test_prompt_index_reaches_the_slots(add_scored):
   _evaluate(add_scored(rows), predict, split="train", builder=builder)
   tokens = np.concatenate([b["encoder_input_tokens"] for b in predict.batches])
   assert tokens[:3, 0].tolist() == [300, 302, 304]
+
+
+def test_answers_are_given_back_in_the_order_of_the_examples(
+  add_scored, tmp_path
+):
+  words = ["a", "long" * 9, "bb", "longer" * 7, "c", "ddd", "medium" * 3]
+  rows = [{"inputs": word, "targets": word[:2]} for word in words]
+  name = add_scored(rows)
+  lengths = []
+
+  def first_letters(features):
+    tokens = features["encoder_input_tokens"]
+    lengths.append(tokens.shape[1])
+    return np.where(tokens[:, 2:4] > 1, tokens[:, 2:4], 0)
+
+  evaluator = _evaluator(
+    name,
+    builder=_builder(inputs=50),
+    length_buckets=3,
+    split="train",
+    output_dir=str(tmp_path),
+  )
+  results = evaluator.evaluate(predict=_each(first_letters), step=1)
+  assert results[name].metrics == {"accuracy": 100.0}
+  assert lengths == [48, 24, 8, 8]
+  lines = (tmp_path / f"{name}-000001.jsonl").read_text().splitlines()
+  assert [json.loads(line)["prediction"] for line in lines] == [
+    word[:2] for word in words
+  ]
 
 
 def test_postprocessor_sees_decoded_text(add_scored):
@@ -219,4 +254,4 @@ def test_missing_function(add_scored):
 
 def test_function_that_loses_rows(add_scored):
   with pytest.raises(ValueError, match="must return 2 rows, got an array of"):
-    _evaluate(add_scored(), lambda batch: np.zeros((1, 3), int))
+    _evaluate(add_scored(), _each(lambda batch: np.zeros((1, 3), int)))

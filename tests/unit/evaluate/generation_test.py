@@ -29,6 +29,10 @@ def generator(model, decoder, max_decode_length=LENGTH):
   return Generator(model, max_decode_length=max_decode_length, decoder=decoder)
 
 
+def keys(seed):
+  return jax.random.split(jax.random.key(seed), 4)
+
+
 @pytest.mark.parametrize(
   ("decoder", "shape"),
   [
@@ -40,10 +44,10 @@ def generator(model, decoder, max_decode_length=LENGTH):
 def test_decodes_and_predictions_have_their_shapes(prompted, decoder, shape):
   model, *rest = prompted
   written = generator(model, decoder)
-  decodes = written.decode(*rest, rng=jax.random.key(0))
+  decodes = written.decode(*rest, rngs=keys(0))
   assert decodes.tokens.shape == shape
   assert decodes.scores.shape == shape[:-1]
-  predictions = written.predict(*rest, rng=jax.random.key(0))
+  predictions = written.predict(*rest, rngs=keys(0))
   best = decodes.tokens[:, -1] if len(shape) == 3 else decodes.tokens
   np.testing.assert_array_equal(predictions, best)
   assert np.max(predictions) < fakes.VOCAB_SIZE
@@ -58,7 +62,7 @@ def test_beam_predictions_are_the_best_scored(prompted):
 def test_sampling_at_temperature_zero_is_greedy(prompted):
   model, *rest = prompted
   sampled = generator(model, Sampling(temperature=0.0)).predict(
-    *rest, rng=jax.random.key(3)
+    *rest, rngs=keys(3)
   )
   greedy = generator(model, Greedy()).predict(*rest)
   np.testing.assert_array_equal(sampled, greedy)
@@ -76,21 +80,45 @@ def test_the_prompt_is_that_of_the_call(prompted):
 
 def test_is_compiled_once_a_shape(prompted, caplog):
   model, params, batch = prompted
-  written = generator(model, Greedy())
-  written.predict(params, batch)
+  generator(model, Greedy()).predict(params, batch)
   tokens = batch["encoder_input_tokens"]
+  again = generator(model, Greedy())
   with jax.log_compiles():
-    written.predict(params, {"encoder_input_tokens": tokens[::-1]})
-  assert "_generate_tokens" not in caplog.text
+    again.predict(params, {"encoder_input_tokens": tokens[::-1]})
+  assert not caplog.text
   with jax.log_compiles():
-    written.predict(params, {"encoder_input_tokens": tokens[:2]})
+    again.predict(params, {"encoder_input_tokens": tokens[:2]})
   assert "_generate_tokens" in caplog.text
 
 
-def test_sampling_without_a_key_is_an_error(prompted):
+@pytest.mark.parametrize(
+  ("decoder", "length"), [(BeamSearch(num_decodes=2), LENGTH), (Greedy(), 2)]
+)
+def test_other_settings_are_compiled_anew(prompted, decoder, length):
+  model, params, batch = prompted
+  generator(model, Greedy()).predict(params, batch)
+  other = generator(model, decoder, max_decode_length=length)
+  assert other.predict(params, batch).shape == (4, length)
+
+
+def test_what_a_row_draws_does_not_depend_on_its_batch(prompted):
+  model, params, batch = prompted
+  sampled = generator(model, Sampling())
+  whole = np.asarray(sampled.predict(params, batch, rngs=keys(0)))
+  order = np.array([2, 0])
+  tokens = np.pad(batch["encoder_input_tokens"][order], [(0, 0), (0, 3)])
+  part = sampled.predict(
+    params, {"encoder_input_tokens": tokens}, rngs=keys(0)[order]
+  )
+  np.testing.assert_array_equal(part, whole[order])
+  assert np.any(sampled.predict(params, batch, rngs=keys(1)) != whole)
+
+
+@pytest.mark.parametrize("rngs", [None, jax.random.key(0), keys(0)[:3]])
+def test_sampling_without_a_key_for_each_row_is_an_error(prompted, rngs):
   model, *rest = prompted
-  with pytest.raises(ValueError, match="sampling needs a random key"):
-    generator(model, Sampling()).predict(*rest)
+  with pytest.raises(ValueError, match="a random key for each of the 4 rows"):
+    generator(model, Sampling()).predict(*rest, rngs=rngs)
 
 
 def test_a_packed_batch_is_an_error(prompted):

@@ -1,5 +1,7 @@
 """Ranking of verbalizers: the likeliest wins, whole and as a target."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -90,17 +92,29 @@ def test_order_and_company_of_inputs_change_nothing(prompted):
 
 def test_is_compiled_once_a_shape(prompted, caplog):
   model, params, batch = prompted
-  classifier = RankClassifier(model, VERBALIZERS)
-  classifier.rank(params, batch)
+  RankClassifier(model, VERBALIZERS).rank(params, batch)
   changed = jax.tree.map(lambda x: x * 0.5, params)
   other = {**batch, "encoder_input_tokens": batch["encoder_input_tokens"][::-1]}
+  again = RankClassifier(model, dataclasses.replace(VERBALIZERS))
   with jax.log_compiles():
-    classifier.rank(changed, other)
+    again.rank(changed, other)
   assert "_rank_tokens" not in caplog.text
+  assert "_compile" not in caplog.text
   with jax.log_compiles():
     shorter = {"encoder_input_tokens": batch["encoder_input_tokens"][:, :9]}
-    classifier.rank(params, shorter)
+    again.rank(params, shorter)
   assert "_rank_tokens" in caplog.text
+
+
+def test_other_verbalizers_are_compiled_anew(prompted):
+  model, params, batch = prompted
+  texts, tokens = VERBALIZERS.texts, VERBALIZERS.tokens
+  swapped = Verbalizers(texts=texts[::-1], tokens=tokens[::-1])
+  scores, reversed_scores = (
+    RankClassifier(model, verbalizers).rank(params, batch).scores
+    for verbalizers in (VERBALIZERS, swapped)
+  )
+  np.testing.assert_allclose(reversed_scores, scores[:, ::-1], rtol=1e-6)
 
 
 def test_labels_of_targets():

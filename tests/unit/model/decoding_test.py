@@ -104,7 +104,7 @@ def sample(step, cache, *, seed=0, **options):
   return decoding.sample(
     step,
     cache,
-    rng=jax.random.key(seed),
+    rngs=jax.random.split(jax.random.key(seed), cache["state"].shape[0]),
     batch_size=cache["state"].shape[0],
     max_decode_length=LENGTH,
     **options,
@@ -198,7 +198,7 @@ def test_draws_follow_the_distribution(options):
   decodes = decoding.sample(
     lambda tokens, cache: (jnp.tile(logits, (draws, 1)), cache),
     jnp.zeros(()),
-    rng=jax.random.key(0),
+    rngs=jax.random.split(jax.random.key(0), draws),
     batch_size=draws,
     max_decode_length=1,
     **options,

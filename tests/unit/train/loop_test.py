@@ -20,8 +20,9 @@ from prompt_tuning.train import writers
 from prompt_tuning.train.checkpoint import Checkpoints
 from prompt_tuning.train.checkpoint_files import CheckpointError, all_steps
 from prompt_tuning.train.health import NonFiniteError
-from prompt_tuning.train.loop import StopReason, fit
+from prompt_tuning.train.loop import fit
 from prompt_tuning.train.plan import Plan
+from prompt_tuning.train.run import Run, StopReason
 from prompt_tuning.train.run_identity import RunIdentity
 from prompt_tuning.train.selection import Best, Selection
 from prompt_tuning.train.start import Start, resume
@@ -85,14 +86,18 @@ def _fresh():
 def _fit(state, **kwargs):
   """Runs `fit` without evaluation or files of metrics."""
   arguments = {
-    "train_step": _train_step,
+    "start": Start(state=state),
+    "batches": Batches(),
     "rng": jax.random.key(0),
     "mesh": MESH,
     "writer": writers.CompositeWriter([]),
   }
-  frozen = jax.device_put({"scale": jnp.float32(2)}, mesh_lib.replicated(MESH))
-  batches = kwargs.pop("batches", None) or Batches()
-  return fit(Start(state=state), frozen, batches, **(arguments | kwargs))
+  train_step = kwargs.pop("train_step", _train_step)
+  return fit(Run(**(arguments | kwargs)), _frozen(), train_step=train_step)
+
+
+def _frozen():
+  return jax.device_put({"scale": jnp.float32(2)}, mesh_lib.replicated(MESH))
 
 
 def _distance(trainable, step):
@@ -111,7 +116,14 @@ class Job:
   eval_every: int = 4
   save_every: int = 3
 
-  def __call__(self, *, batches=None, train_step=_train_step, **kwargs):
+  def __call__(
+    self,
+    *,
+    batches=None,
+    train_step=_train_step,
+    steps_per_dispatch=1,
+    **kwargs,
+  ):
     batches = batches or Batches()
     checkpoints = Checkpoints(self.model_dir, run=RUN, keep=self.keep)
     if checkpoints.latest_step() is None:
@@ -130,16 +142,20 @@ class Job:
       "selection": Selection(METRIC, mode="min"),
       "writer": writers.JsonlWriter(self.model_dir / "metrics.jsonl"),
     }
-    return fit(
-      start,
-      jax.device_put({"scale": jnp.float32(2)}, mesh_lib.replicated(MESH)),
-      batches,
-      train_step=train_step,
+    run = Run(
+      start=start,
+      batches=batches,
       rng=jax.random.key(0),
       mesh=MESH,
       model_dir=self.model_dir,
       checkpoints=checkpoints,
       **(arguments | kwargs),
+    )
+    return fit(
+      run,
+      _frozen(),
+      train_step=train_step,
+      steps_per_dispatch=steps_per_dispatch,
     )
 
   def lines(self):
@@ -418,7 +434,7 @@ def test_a_batch_that_does_not_divide_over_the_mesh_is_told(job, monkeypatch):
   abstract = jax.sharding.AbstractMesh((8, 1), ("data", "model"))
   check = mesh_lib.shard_batch
   monkeypatch.setattr(
-    mesh_lib, "shard_batch", lambda batch, mesh: check(batch, abstract)
+    mesh_lib, "shard_batch", lambda batch, mesh, axis: check(batch, abstract)
   )
   with pytest.raises(ValueError, match=r"4 examples.*8 devices"):
     job()
@@ -471,3 +487,26 @@ def test_the_state_is_donated(job):
     checkpoints=Checkpoints(job.model_dir, run=RUN),
   )
   assert start.trainable["prompt"]["embedding"].is_deleted()
+
+
+@pytest.mark.parametrize("steps_per_dispatch", [2, 3, 100])
+def test_several_steps_a_dispatch_are_the_same_run(
+  job, uninterrupted, steps_per_dispatch
+):
+  result = job(steps_per_dispatch=steps_per_dispatch)
+  _assert_same_run(job, result, uninterrupted)
+
+
+def test_a_bad_step_is_named_within_its_dispatch(job):
+  def spoilt(state, frozen, batch, rng):
+    state, metrics = _train_step(state, frozen, batch, rng)
+    loss = jnp.where(state.step == 2, jnp.nan, metrics["loss"])
+    return state, metrics | {"loss": loss}
+
+  with pytest.raises(NonFiniteError, match="Step 2 is not finite"):
+    job(train_step=spoilt, steps_per_dispatch=3)
+
+
+def test_no_step_a_dispatch_is_refused(job):
+  with pytest.raises(ValueError, match="STEPS_PER_DISPATCH must be at least 1"):
+    job(steps_per_dispatch=0)

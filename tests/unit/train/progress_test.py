@@ -74,3 +74,31 @@ def test_the_log_scrolls_by_above_the_bar():
 def test_a_file_gets_lines():
   shown = progress.default_progress(start=0, total=1, stream=io.StringIO())
   assert isinstance(shown, progress.Lines)
+
+
+def test_several_runs_share_a_display():
+  shown, noted, closed = [], [], []
+
+  class Display:
+    def update(self, step, metrics):
+      shown.append((step, metrics))
+
+    def note(self, text):
+      noted.append(text)
+
+    def close(self):
+      closed.append(True)
+
+  shared = progress.OfSeveral(Display())
+  first, second = shared.of("a"), shared.of("b")
+  first.update(3, {"loss": 1.0})
+  second.update(1, {"loss": 3.0})
+  second.note("saving")
+  second.close()
+  second.close()
+  first.update(4, {"loss": 2.0})
+  assert shown == [(3, {"loss": 1.0}), (1, {"loss": 2.0}), (4, {"loss": 2.0})]
+  assert noted == ["b: saving"]
+  assert not closed
+  first.close()
+  assert closed == [True]

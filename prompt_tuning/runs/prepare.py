@@ -1,0 +1,356 @@
+"""Everything of a training run that comes before its first step."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from flax import traverse_util
+from jax.sharding import Mesh
+
+from prompt_tuning import paths
+from prompt_tuning.backbone import Backbone
+from prompt_tuning.data.batches import Batches
+from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
+from prompt_tuning.data.inputs import Inputs
+from prompt_tuning.data.packing import PackedFeatureBuilder, Packing
+from prompt_tuning.data.streams import ExamplesInMemory, MixtureStream
+from prompt_tuning.model import t5
+from prompt_tuning.prompts.artifact import PromptCard
+from prompt_tuning.prompts.module import PromptAttention
+from prompt_tuning.runs import preflight
+from prompt_tuning.runs.arguments import Evaluation, TrainArguments
+from prompt_tuning.runs.network import Network, Weights, build_network
+from prompt_tuning.train import mesh as mesh_lib
+from prompt_tuning.train import partition, throughput, writers
+from prompt_tuning.train import start as start_lib
+from prompt_tuning.train.checkpoint import Checkpoints
+from prompt_tuning.train.export import PromptExporter
+from prompt_tuning.train.run import Run
+from prompt_tuning.train.run_identity import RunIdentity
+from prompt_tuning.train.step import TrainState, init_state
+from prompt_tuning.types import Params
+
+_RUN_FILE = "run.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+  """A run that may begin; `close` it at the end.
+
+  Attributes:
+    run: The run.
+    frozen: The parameters that are not trained, on the devices.
+    network: What is trained.
+  """
+
+  run: Run
+  frozen: Params
+  network: Network
+
+  def close(self) -> None:
+    """Closes files, and logs what was cut from the examples."""
+    self.run.writer.close()
+    self.run.checkpoints.close()
+    assert isinstance(self.run.batches, Batches)  # `prepare` made them.
+    logging.info("%s", self.run.batches.builder.summary())
+
+
+def prepare(
+  arguments: TrainArguments,
+  *,
+  mesh: Mesh,
+  name: str = "",
+  weights: Weights | None = None,
+  beside: Prepared | None = None,
+) -> Prepared:
+  """Reads all that a run needs, and opens its MODEL_DIR.
+
+  Args:
+    arguments: The run's.
+    mesh: Where it lies.
+    name: What the log calls the run, where there are several.
+    weights: The backbone's, if they were read before.
+    beside: A run of the same job, whose frozen parameters serve this one, and
+      for whose model evaluations are compiled once.
+
+  Raises:
+    ValueError: If anything does not fit; nothing is written then.
+  """
+  a = arguments
+  packing = _packing(a.packed_length, a.num_microbatches, mesh)
+  lengths = check(a.backbone, a.inputs, a.feature_lengths, a.evaluations)
+  init_rng, step_rng = jax.random.split(jax.random.key(a.seed))
+  network = build_network(
+    a.backbone,
+    a.prompt,
+    rng=init_rng,
+    from_scratch=a.from_scratch,
+    weights=weights,
+  )
+  if beside is not None:
+    network = dataclasses.replace(network, model=beside.network.model)
+  table = partition.describe(network.params, a.trainable)
+  if beside is None:
+    logging.info("\n%s", table)
+  batches = _batches(a, network, lengths, mesh=mesh, packing=packing)
+  state, frozen = _place(
+    a, network, mesh, frozen=None if beside is None else beside.frozen
+  )
+  identity = RunIdentity(
+    backbone=network.fingerprint,
+    trainable=list(a.trainable),
+    seed=a.seed,
+    config={**_identity(a, lengths, batches), **(a.settings or {})},
+  )
+  measures = [
+    evaluation.prepare(
+      network.model,
+      vocabulary=a.backbone.vocabulary,
+      lengths=lengths,
+      layout=network.layout,
+      output_dir=a.model_dir,
+    )
+    for evaluation in a.evaluations
+  ]
+  _check_same_run(a.model_dir, identity)
+  checkpoints = Checkpoints(a.model_dir, run=identity, keep=a.keep_checkpoints)
+  start_lib.check_same_everywhere(identity, checkpoints.latest_step())
+  start = start_lib.Start(state)
+  if checkpoints.latest_step() is not None:
+    start = start_lib.resume(checkpoints, state, batches)
+    logging.info("Resuming %s at step %d", a.model_dir, start.step)
+  _describe_run(a.model_dir, identity, table, a.config_text)
+  run = Run(
+    start=start,
+    batches=batches,
+    rng=step_rng,
+    mesh=mesh,
+    plan=a.plan,
+    model_dir=a.model_dir,
+    checkpoints=checkpoints,
+    writer=writers.default_writer(a.model_dir, name=name),
+    evaluate=_evaluate_all(measures, frozen),
+    selection=a.selection,
+    export=_exporter(a, network)
+    if set(state.trainable) == {"prompt"}
+    else None,  # A prompt is no artifact without the weights tuned with it.
+    meter=_meter(a, network, frozen, mesh, batches)
+    if packing is None
+    else throughput.Meter(),  # The shapes of packed batches vary.
+  )
+  return Prepared(run=run, frozen=frozen, network=network)
+
+
+def check(
+  backbone: Backbone,
+  inputs: Inputs,
+  feature_lengths: Mapping[str, int],
+  evaluations: Sequence[Evaluation] = (),
+) -> FeatureLengths:
+  """Checks arguments of `train` before weights and examples are read.
+
+  Raises:
+    ValueError: What is to be read is not there, or does not fit.
+  """
+  lengths = FeatureLengths.from_mapping(feature_lengths)
+  preflight.check_inputs(inputs, backbone=backbone, lengths=lengths)
+  preflight.check_evaluations(evaluations, backbone=backbone, lengths=lengths)
+  return lengths
+
+
+def _check_same_run(model_dir: str, identity: RunIdentity) -> None:
+  """Refuses the folder of another run, even if its checkpoints are gone.
+
+  Raises:
+    ValueError: Naming what differs.
+  """
+  path = paths.as_path(model_dir) / _RUN_FILE
+  if not paths.exists(path):
+    return
+  before = RunIdentity.from_json(json.loads(paths.read_text(path)))
+  differences = identity.differences(before)
+  if differences:
+    lines = "".join(f"\n  {line}" for line in differences)
+    raise ValueError(
+      f"MODEL_DIR {model_dir} holds another run (there -> here):{lines}\nPass "
+      "another MODEL_DIR, or undo the changes to resume that run."
+    )
+
+
+def _describe_run(
+  model_dir: str, identity: RunIdentity, table: str, config_text: str | None
+) -> None:
+  if jax.process_index() != 0:
+    return
+  folder = paths.make_writable_dir(model_dir)
+  paths.write_text(
+    folder / _RUN_FILE, json.dumps(identity.as_json(), indent=2) + "\n"
+  )
+  paths.write_text(folder / "model-info.txt", table)
+  if config_text is not None:
+    paths.write_text(folder / "config.gin", config_text)
+
+
+def _packing(
+  length: int | None, num_microbatches: int, mesh: Mesh
+) -> Packing | None:
+  """Returns how rows are packed, in numbers that divide over the devices."""
+  if length is None:
+    return None
+  if jax.process_count() > 1:
+    raise ValueError(
+      "PACKED_LENGTH is set, but this is one of "
+      f"{jax.process_count()} processes: each would pack its own examples into "
+      "another number of rows. Leave it out, or use one process."
+    )
+  multiple = mesh.shape[mesh_lib.DATA] * num_microbatches
+  return Packing(row_length=length, rows_multiple=multiple)
+
+
+def _batches(
+  a: TrainArguments,
+  network: Network,
+  lengths: FeatureLengths,
+  *,
+  mesh: Mesh,
+  packing: Packing | None,
+) -> Batches:
+  settings = {
+    "vocab_size": a.backbone.config.vocab_size,
+    "layout": network.layout,
+    "num_prompts": network.model.num_prompts,
+    "truncate_targets": a.inputs.truncate_targets,
+  }
+  if packing is None:
+    builder = FeatureBuilder(lengths, **settings)
+  else:
+    builder = PackedFeatureBuilder(lengths, packing=packing, **settings)
+  stream = a.inputs.stream(a.backbone.vocabulary, lengths, seed=a.seed)
+  if isinstance(stream, ExamplesInMemory | MixtureStream):
+    # An example that does not fit ends the run now, not after a thousand steps.
+    builder.check(stream.examples)
+  return Batches(
+    stream,
+    builder,
+    batch_size=a.batch_size,
+    rows=mesh_lib.local_rows(a.batch_size, mesh),
+  )
+
+
+def _place(
+  a: TrainArguments, network: Network, mesh: Mesh, *, frozen: Params | None
+) -> tuple[TrainState, Params]:
+  """Returns a fresh state and the frozen parameters, on the devices."""
+  parts = partition.split(network.params, a.trainable)
+  axes = t5.logical_axes(network.model)
+
+  def shardings(params):
+    return mesh_lib.param_shardings(
+      params, axes, mesh=mesh, rules=a.hardware.axis_rules
+    )
+
+  if frozen is None:
+    frozen = mesh_lib.place(parts.frozen, shardings(parts.frozen))
+  # What is trained is kept in float32, whatever the backbone is stored in.
+  trainable = jax.tree.map(
+    lambda leaf: np.asarray(leaf).astype(np.float32), parts.trainable
+  )
+  placed = shardings(trainable)
+  make = lambda params: init_state(params, a.optimizer)  # noqa: E731
+  abstract = jax.eval_shape(make, trainable)
+  state = jax.jit(
+    make,
+    out_shardings=mesh_lib.state_shardings(abstract, placed, mesh=mesh),
+  )(mesh_lib.place(trainable, placed))
+  return state, frozen
+
+
+def _identity(
+  a: TrainArguments, lengths: FeatureLengths, batches: Batches
+) -> dict[str, Any]:
+  described: dict[str, Any] = {
+    "inputs": a.inputs.name,
+    # One by one, so that what differs is named.
+    **traverse_util.flatten_dict({"data": batches.card}, sep="/"),
+    "feature_lengths": dataclasses.asdict(lengths),
+    "batch_size": a.batch_size,
+  }
+  prompt = a.prompt
+  if prompt is not None:
+    described["prompt"] = {
+      "length": prompt.length,
+      "num_prompts": prompt.num_prompts,
+      "layout": prompt.layout_text,
+      "attention": PromptAttention(prompt.attention).value,
+      "initializer": prompt.initializer_name,
+    }
+  return json.loads(json.dumps(described))
+
+
+def _evaluate_all(measures, frozen):
+  if not measures:
+    return None
+
+  def evaluate(trainable, step):
+    params = partition.merge(trainable, frozen)
+    results = {}
+    for measure in measures:
+      results.update(measure(params, step))
+    return results
+
+  return evaluate
+
+
+def _exporter(a: TrainArguments, network: Network) -> PromptExporter | None:
+  prompt = a.prompt
+  if prompt is None:
+    return None
+  card = PromptCard(
+    length=prompt.length,
+    width=network.model.config.embed_dim,
+    num_prompts=prompt.num_prompts,
+    backbone=network.fingerprint,
+    step=0,
+    initialiser=prompt.initializer_name,
+    task=a.inputs.name,
+    layout=prompt.layout_text,
+    attention=PromptAttention(prompt.attention).value,
+  )
+  return PromptExporter(
+    a.model_dir,
+    card,
+    metric=None if a.selection is None else a.selection.metric,
+  )
+
+
+def _meter(
+  a: TrainArguments,
+  network: Network,
+  frozen: Params,
+  mesh: Mesh,
+  batches: Batches,
+) -> throughput.Meter:
+  peak = None
+  if a.hardware.peak_flops_per_second is not None:
+    peak = throughput.Peak(a.hardware.peak_flops_per_second, mesh.size)
+  # Where any matrix is frozen almost all are: prompts, scales, adapters.
+  gradients = (
+    throughput.Gradients.ACTIVATIONS
+    if frozen
+    else throughput.Gradients.ACTIVATIONS_AND_WEIGHTS
+  )
+  prompt = network.model.prompt
+  is_apart = t5.is_apart(prompt)
+  products = throughput.batch_products(
+    network.model.config,
+    batch_size=a.batch_size,
+    inputs_length=batches.builder.encoder_length,
+    targets_length=batches.builder.lengths.targets,
+    num_compiled=prompt.num_prompts if is_apart else 0,
+    compiled_length=prompt.length if is_apart else 0,
+  )
+  return throughput.Meter(step_flops=products.step_flops(gradients), peak=peak)
