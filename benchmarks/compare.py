@@ -5,14 +5,14 @@ python -m benchmarks.compare --job=train_step --systems=ours,peft
 
 import json
 import pathlib
-from collections.abc import Sequence
 
 from absl import app, flags
 
-from benchmarks import jobs, sizes, systems, variants
+from benchmarks import jobs, sizes, systems
+from benchmarks.comparison import Comparison
 from benchmarks.jobs import Job
-from benchmarks.measure import Plan, measure
-from benchmarks.report import FLOORS, Report
+from benchmarks.measure import Plan
+from benchmarks.report import FLOORS
 
 _JOB = flags.DEFINE_enum(
   "job", "train_step", [kind.value for kind in jobs.Kind], "What a step does."
@@ -101,66 +101,27 @@ def job_from_flags() -> Job:
   )
 
 
-def compare(
-  names: Sequence[str],
-  job: Job,
-  plan: Plan,
-  *,
-  matrix: Sequence[str],
-  platform: str,
-) -> Report:
-  """Measures systems, and the matrix rate between them.
-
-  Raises:
-    ValueError: If a system is unknown, named twice or does no such job, or none
-      measures the matrix rate.
-  """
-  everything = [*names, *matrix]
-  for name in everything:
-    variants.find(name).job(job)
-  if len(set(everything)) != len(everything) or not names or not matrix:
-    raise ValueError(
-      "--systems and --matrix need at least one name each, and none twice; got "
-      f"{', '.join(everything)}."
-    )
-  measured = measure(everything, job, plan, platform=platform)
-  return Report(
-    job=job,
-    plan=plan,
-    systems={name: measured[name] for name in names},
-    matrix={name: measured[name] for name in matrix},
-  )
-
-
-def _check_baseline(name: str | None) -> None:
-  """Refuses before anything is measured what nothing was compared with."""
-  modes = {variants.find(system).mode for system in _SYSTEMS.value}
-  floors = [floor for floor, mode in FLOORS.items() if mode in modes]
-  known = [*_SYSTEMS.value, *floors]
-  if name is not None and name not in known:
-    raise app.UsageError(f"--baseline={name} is none of {', '.join(known)}.")
-
-
 def main(arguments: list[str]) -> None:
   """Measures and prints."""
   if arguments[1:]:
     raise app.UsageError(f"unknown arguments {arguments[1:]}; flags have --.")
-  _check_baseline(_BASELINE.value)
-  report = compare(
-    _SYSTEMS.value,
-    job_from_flags(),
-    Plan(
+  comparison = Comparison(
+    name=_JOB.value,
+    job=job_from_flags(),
+    systems=tuple(_SYSTEMS.value),
+    baseline=_BASELINE.value or _SYSTEMS.value[-1],
+    plan=Plan(
       rounds=_ROUNDS.value,
       steps=_STEPS.value,
       waking_steps=_WAKING_STEPS.value,
     ),
-    matrix=_MATRIX.value,
-    platform=_PLATFORM.value,
+    matrix=tuple(_MATRIX.value),
   )
+  measured = comparison.measure(_PLATFORM.value)
   if _OUTPUT.value:
-    text = json.dumps(report.as_json(), indent=2)
+    text = json.dumps(measured, indent=2)
     pathlib.Path(_OUTPUT.value).write_text(text + "\n")
-  print(report.markdown(baseline=_BASELINE.value or _SYSTEMS.value[-1]))
+  print(comparison.markdown(measured))
 
 
 if __name__ == "__main__":

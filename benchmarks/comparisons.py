@@ -3,11 +3,11 @@
 Each is what `benchmarks.compare` would measure with as many flags.
 """
 
-import dataclasses
 import pathlib
 from typing import Any
 
 from benchmarks import jobs, sizes
+from benchmarks.comparison import Comparison, Startup
 from benchmarks.goals import Goal, Quantity
 from benchmarks.jobs import Job
 from benchmarks.measure import Plan
@@ -15,35 +15,6 @@ from benchmarks.measure import Plan
 SST2_LENGTHS = pathlib.Path(__file__).with_name("sst2_lengths.txt")
 """Token counts of SST-2's 67,349 training texts in T5's vocabulary, as
 `benchmarks.token_counts` prints them: 14.8 on average, 83 at most."""
-
-_BOTH = ("matrix_xla", "matrix_torch")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Comparison:
-  """Systems at one job.
-
-  Attributes:
-    name: What it is called on the command line and in a file's name.
-    about: What it compares, in a sentence.
-    job: What is done.
-    systems: Who does it, see `benchmarks.variants`.
-    baseline: The system that the others are compared with.
-    plan: How long.
-    minutes: What it takes on two quiet cores, about.
-    goals: What it is to show.
-    matrix: How the matrix rate is measured.
-  """
-
-  name: str
-  about: str
-  job: Job
-  systems: tuple[str, ...]
-  baseline: str
-  plan: Plan
-  minutes: float
-  goals: tuple[Goal, ...] = ()
-  matrix: tuple[str, ...] = _BOTH
 
 
 def _small(kind: str, **settings: Any) -> Job:
@@ -200,5 +171,21 @@ def _inference(kind: str, about: str, **settings: Any) -> Comparison:
 EVAL = _inference("eval", "Rank classification of 32 inputs, two verbalizers.")
 DECODE = _inference("decode", "Eight tokens written greedily for 32 inputs.")
 
-COMPARISONS = (TRAIN_STEP, SST2, SST2_PADDED, MANY_PROMPTS, EVAL, DECODE)
+STARTUP = Startup(
+  name="startup",
+  about="From README's training command to its first finished step.",
+  rounds=3,
+  minutes=3,
+  reach=12,
+)
+
+COMPARISONS = (
+  TRAIN_STEP,
+  SST2,
+  SST2_PADDED,
+  MANY_PROMPTS,
+  EVAL,
+  DECODE,
+  STARTUP,
+)
 """All, in the order in which they are measured."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 
 from benchmarks import summary
 from benchmarks.report import Report
@@ -18,6 +19,36 @@ class Quantity(enum.Enum):
   TIME = "of the time of {}"
   PEAK_MEMORY = "of the peak memory of {}"
   MATRIX_RATE = "% of the matrix rate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What came of a goal, in words but for whether it was reached.
+
+  Attributes:
+    about: What it is a goal of.
+    figure: What was measured.
+    reach: What was to be.
+    is_reached: Whether it is.
+  """
+
+  about: str
+  figure: str
+  reach: str
+  is_reached: bool
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+  """Returns a Markdown table, a row a goal."""
+  by_row = {outcome.about: outcome for outcome in outcomes}
+  return summary.table(
+    list(by_row),
+    {
+      "measured": lambda row: by_row[row].figure,
+      "reach": lambda row: by_row[row].reach,
+      "reached": lambda row: "yes" if by_row[row].is_reached else "no",
+    },
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,30 +69,28 @@ class Goal:
   quantity: Quantity
   reach: float
 
-  @property
-  def is_floor(self) -> bool:
-    """Whether more is better."""
-    return self.quantity in (Quantity.SPEED, Quantity.MATRIX_RATE)
+  def outcome(self, report: Report) -> Outcome:
+    """Returns what was measured; the median is held against the reach."""
+    figure = self._figure(report)
+    is_floor = self.quantity in (Quantity.SPEED, Quantity.MATRIX_RATE)
+    best, other = (
+      (figure.median, self.reach) if is_floor else (self.reach, figure.median)
+    )
+    return Outcome(
+      about=self.about,
+      figure=f"{figure.text(2)} {self.quantity.value.format(self.to)}",
+      reach=f"{'at least' if is_floor else 'at most'} {self.reach:g}",
+      is_reached=best >= other,
+    )
 
-  @property
-  def reach_text(self) -> str:
-    """The number with what it bounds."""
-    return f"{'at least' if self.is_floor else 'at most'} {self.reach:g}"
-
-  def figure(self, report: Report) -> Spread:
-    """Returns what was measured."""
+  def _figure(self, report: Report) -> Spread:
+    seconds = report.seconds()
     match self.quantity:
       case Quantity.SPEED:
-        return summary.ratios(report.seconds(), of=self.of, to=self.to)
+        return summary.ratios(seconds, of=self.of, to=self.to)
       case Quantity.TIME:
-        return summary.ratios(report.seconds(), of=self.to, to=self.of)
+        return summary.ratios(seconds, of=self.to, to=self.of)
       case Quantity.PEAK_MEMORY:
         return Spread.over([report.memory_ratio(of=self.of, to=self.to)])
       case Quantity.MATRIX_RATE:
         return report.utilization(self.of)
-
-  def is_reached(self, figure: Spread) -> bool:
-    """Whether the median does."""
-    if self.is_floor:
-      return figure.median >= self.reach
-    return figure.median <= self.reach

@@ -16,6 +16,8 @@ import runpy
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
 
 IMPORTS = "imports"
 TENSORFLOW = "imports of TensorFlow and seqio"
@@ -51,25 +53,25 @@ _EVENTS = {
 class Recorder:
   """Notes what ran from when to when, in which thread."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     """Starts with nothing."""
     self.begin = time.monotonic()
-    self.spans = []
+    self.spans: list[tuple[str, float, float, int | None]] = []
     self._local = threading.local()
 
   @property
-  def _labels(self):
+  def _labels(self) -> list[str]:
     if not hasattr(self._local, "labels"):
       self._local.labels = []
     return self._local.labels
 
   @property
-  def label(self):
+  def label(self) -> str | None:
     """What runs in this thread now; None for nothing known."""
     return self._labels[-1] if self._labels else None
 
   @contextlib.contextmanager
-  def span(self, label):
+  def span(self, label: str) -> Iterator[None]:
     """Notes the `with` block."""
     begin = time.monotonic()
     self._labels.append(label)
@@ -79,13 +81,15 @@ class Recorder:
       self._labels.pop()
       self.add(label, begin)
 
-  def add(self, label, begin):
+  def add(self, label: str, begin: float) -> None:
     """Notes what has run in this thread since `begin`."""
     thread = threading.current_thread()
     number = 0 if thread is threading.main_thread() else thread.ident
     self.spans.append((label, begin, time.monotonic(), number))
 
-  def timed(self, function, label, returned=None):
+  def timed(
+    self, function: Callable, label: str, returned: str | None = None
+  ) -> Callable:
     """Returns the function with a clock around it, or around what it returns.
 
     Args:
@@ -102,7 +106,7 @@ class Recorder:
 
     return run
 
-  def write(self, path):
+  def write(self, path: str) -> None:
     """Writes everything, and that it ends now."""
     kept = {
       "begin": self.begin,
@@ -113,7 +117,9 @@ class Recorder:
       json.dump(kept, file)
 
 
-def watch_imports(recorder, when_imported):
+def watch_imports(
+  recorder: Recorder, when_imported: Mapping[str, Callable[[ModuleType], None]]
+) -> None:
   """Times the code of modules.
 
   Args:
@@ -141,7 +147,7 @@ def watch_imports(recorder, when_imported):
   watch(binary, "create_module")
 
 
-def _import_label(recorder, name):
+def _import_label(recorder: Recorder, name: str) -> str:
   # What TensorFlow imports is imported for its sake.
   within = recorder.label == TENSORFLOW
   return (
@@ -149,7 +155,7 @@ def _import_label(recorder, name):
   )
 
 
-def _time_functions(recorder, module):
+def _time_functions(recorder: Recorder, module: ModuleType) -> None:
   for path, label in _TIMED[module.__name__].items():
     *parents, name = path.split(".")
     owner = functools.reduce(getattr, parents, module)
@@ -157,13 +163,13 @@ def _time_functions(recorder, module):
     setattr(owner, name, recorder.timed(function, label, _RETURNED.get(path)))
 
 
-def _listen_to_jax(recorder, jax):
+def _listen_to_jax(recorder: Recorder, jax: ModuleType) -> None:
   del jax
   from jax import monitoring
 
-  def note(event, seconds, **_):
+  def note(event: str, duration_secs: float, **_: str | int) -> None:
     if event in _EVENTS:
-      recorder.add(_EVENTS[event], time.monotonic() - seconds)
+      recorder.add(_EVENTS[event], time.monotonic() - duration_secs)
 
   monitoring.register_event_duration_secs_listener(note)
 
@@ -171,33 +177,35 @@ def _listen_to_jax(recorder, jax):
 class _UntilFirstStep:
   """The progress display of a run that is over after one step."""
 
-  def __init__(self, recorder, path):
+  def __init__(self, recorder: Recorder, path: str):
     self._recorder = recorder
     self._path = path
 
-  def note(self, text):
+  def note(self, text: str) -> None:
     """Shows nothing."""
 
-  def close(self):
+  def close(self) -> None:
     """Shows nothing."""
 
-  def update(self, step, metrics):
+  def update(self, step: int, metrics: Mapping[str, float]) -> None:
     """Ends the process: the metrics of the first step are there."""
     done = [
       end
       for label, _, end, _ in self._recorder.spans
       if label in (EVALUATION, SAVING)
     ]
-    self._recorder.add(STEP, max(done))
+    self._recorder.add(STEP, max(done, default=self._recorder.begin))
     self._recorder.write(self._path)
     os._exit(0)
 
 
-def _end_after_first_step(recorder, path, module):
+def _end_after_first_step(
+  recorder: Recorder, path: str, module: ModuleType
+) -> None:
   module.default_progress = lambda **_: _UntilFirstStep(recorder, path)
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> None:
   """Runs `module arguments` and writes a timeline to a path."""
   path, module, *rest = arguments
   recorder = Recorder()
@@ -208,9 +216,7 @@ def main(arguments):
       "prompt_tuning.train.progress": functools.partial(
         _end_after_first_step, recorder, path
       ),
-      **{
-        name: functools.partial(_time_functions, recorder) for name in _TIMED
-      },
+      **{name: functools.partial(_time_functions, recorder) for name in _TIMED},
     },
   )
   sys.argv = [module, *rest]

@@ -12,16 +12,19 @@ from typing import Any
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.jobs import Job
 from benchmarks.systems import Facts, ours
-from benchmarks.systems.joint_stand_in import make_joint_train_step
 from benchmarks.systems.ours_batches import Features, make_features
 from benchmarks.systems.ours_training import Training
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.train import mesh as mesh_lib
-from prompt_tuning.train.step import TrainState, init_state, make_train_step
+from prompt_tuning.train.step import (
+  TrainState,
+  init_state,
+  make_joint_train_step,
+  make_train_step,
+)
 from prompt_tuning.types import Params
 
 
@@ -45,8 +48,7 @@ class Joint(Training):
 
   def place_batch(self, batch: Features) -> dict[str, jax.Array]:
     """Sends a batch to the devices, cut within each prompt's examples."""
-    cut = NamedSharding(self._mesh, PartitionSpec(None, mesh_lib.DATA))
-    return jax.device_put(batch, cut)
+    return mesh_lib.shard_batch(batch, self._mesh, axis=1)
 
 
 class InTurn:

@@ -186,7 +186,6 @@ def test_peft_scores_verbalizers_as_a_plain_forward_pass_would():
   oracles.require("peft")
   import torch
 
-  from benchmarks import jobs
   from benchmarks.systems import peft
 
   job = tiny("eval", num_verbalizers=3, lengths=((3, 1), (6, 1)))
