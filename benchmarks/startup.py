@@ -221,8 +221,8 @@ def read(kept: Mapping[str, Any], *, begin: float) -> Start:
   missing = [part for part in PARTS if part not in {s.label for s in spans}]
   if missing:
     raise RuntimeError(
-      f"Nothing was noted of {', '.join(missing)}: the library does it by other "
-      "names than benchmarks.startup_probe times; name them there."
+      f"Nothing was noted of {', '.join(missing)}: the library does it by "
+      "other names than benchmarks.startup_probe times; name them there."
     )
   parts = own_seconds(span for span in spans if span.thread == 0)
   beside: dict[str, float] = {}

@@ -202,7 +202,10 @@ class _UntilFirstStep:
 def _end_after_first_step(
   recorder: Recorder, path: str, module: ModuleType
 ) -> None:
-  module.default_progress = lambda **_: _UntilFirstStep(recorder, path)
+  def progress(**_: object) -> _UntilFirstStep:
+    return _UntilFirstStep(recorder, path)
+
+  setattr(module, "default_progress", progress)  # noqa: B010 - not ours
 
 
 def main(arguments: Sequence[str]) -> None:
