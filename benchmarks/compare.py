@@ -5,20 +5,23 @@ python -m benchmarks.compare --job=train_step --systems=ours,peft
 
 import json
 import pathlib
-from collections.abc import Sequence
 
 from absl import app, flags
 
 from benchmarks import jobs, sizes, systems
+from benchmarks.comparison import Comparison
 from benchmarks.jobs import Job
-from benchmarks.measure import Plan, measure
-from benchmarks.report import FLOORS, Report
+from benchmarks.measure import Plan
+from benchmarks.report import FLOORS
 
 _JOB = flags.DEFINE_enum(
   "job", "train_step", [kind.value for kind in jobs.Kind], "What a step does."
 )
 _SYSTEMS = flags.DEFINE_list(
-  "systems", ["ours", "peft"], f"Of {', '.join(systems.SYSTEMS)}."
+  "systems",
+  ["ours", "peft"],
+  f"Of {', '.join(systems.SYSTEMS)}; with settings of its own as in "
+  "ours:packed_length=248:num_microbatches=2.",
 )
 _BASELINE = flags.DEFINE_string(
   "baseline",
@@ -48,8 +51,11 @@ _TARGETS_LENGTH = flags.DEFINE_integer(
   "targets_length", 8, "Tokens of a target, verbalizer or answer."
 )
 _VERBALIZERS = flags.DEFINE_integer("verbalizers", 2, "C, of the job eval.")
+_PROMPTS = flags.DEFINE_integer("prompts", 16, "N, of the job many_prompts.")
 _LENGTHS_FILE = flags.DEFINE_string(
-  "lengths_file", None, "Token counts to draw lengths of inputs from, by line."
+  "lengths_file",
+  None,
+  "What lengths of inputs are drawn from; benchmarks.token_counts prints one.",
 )
 _LENGTH_MULTIPLE = flags.DEFINE_integer(
   "length_multiple",
@@ -63,7 +69,6 @@ _WEIGHTS_DTYPE = flags.DEFINE_string(
   "weights_dtype", "float32", "Type of frozen weights."
 )
 _DROPOUT_RATE = flags.DEFINE_float("dropout_rate", 0.0, "In training.")
-_MICROBATCHES = flags.DEFINE_integer("microbatches", 1, "Of our train step.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of weights and batches.")
 
 
@@ -84,78 +89,39 @@ def job_from_flags() -> Job:
     inputs_length=_INPUTS_LENGTH.value,
     targets_length=_TARGETS_LENGTH.value,
     num_verbalizers=_VERBALIZERS.value,
+    num_prompts=_PROMPTS.value,
     lengths=jobs.read_lengths(path) if path else (),
     length_multiple=_LENGTH_MULTIPLE.value,
     num_batches=_NUM_BATCHES.value,
     dtype=_DTYPE.value,
     weights_dtype=_WEIGHTS_DTYPE.value,
     dropout_rate=_DROPOUT_RATE.value,
-    num_microbatches=_MICROBATCHES.value,
     matrix_width=_MATRIX_WIDTH.value,
     seed=_SEED.value,
   )
-
-
-def compare(
-  names: Sequence[str],
-  job: Job,
-  plan: Plan,
-  *,
-  matrix: Sequence[str],
-  platform: str,
-) -> Report:
-  """Measures systems, and the matrix rate between them.
-
-  Raises:
-    ValueError: If a system is unknown or named twice, or none measures the
-      matrix rate.
-  """
-  everything = [*names, *matrix]
-  for name in everything:
-    systems.find(name)
-  if len(set(everything)) != len(everything) or not names or not matrix:
-    raise ValueError(
-      "--systems and --matrix need at least one name each, and none twice; got "
-      f"{', '.join(everything)}."
-    )
-  measured = measure(everything, job, plan, platform=platform)
-  return Report(
-    job=job,
-    plan=plan,
-    systems={name: measured[name] for name in names},
-    matrix={name: measured[name] for name in matrix},
-  )
-
-
-def _check_baseline(name: str | None) -> None:
-  """Refuses before anything is measured what nothing was compared with."""
-  modes = {systems.find(system).mode for system in _SYSTEMS.value}
-  floors = [floor for floor, mode in FLOORS.items() if mode in modes]
-  known = [*_SYSTEMS.value, *floors]
-  if name is not None and name not in known:
-    raise app.UsageError(f"--baseline={name} is none of {', '.join(known)}.")
 
 
 def main(arguments: list[str]) -> None:
   """Measures and prints."""
   if arguments[1:]:
     raise app.UsageError(f"unknown arguments {arguments[1:]}; flags have --.")
-  _check_baseline(_BASELINE.value)
-  report = compare(
-    _SYSTEMS.value,
-    job_from_flags(),
-    Plan(
+  comparison = Comparison(
+    name=_JOB.value,
+    job=job_from_flags(),
+    systems=tuple(_SYSTEMS.value),
+    baseline=_BASELINE.value or _SYSTEMS.value[-1],
+    plan=Plan(
       rounds=_ROUNDS.value,
       steps=_STEPS.value,
       waking_steps=_WAKING_STEPS.value,
     ),
-    matrix=_MATRIX.value,
-    platform=_PLATFORM.value,
+    matrix=tuple(_MATRIX.value),
   )
+  measured = comparison.measure(_PLATFORM.value)
   if _OUTPUT.value:
-    text = json.dumps(report.as_json(), indent=2)
+    text = json.dumps(measured, indent=2)
     pathlib.Path(_OUTPUT.value).write_text(text + "\n")
-  print(report.markdown(baseline=_BASELINE.value or _SYSTEMS.value[-1]))
+  print(comparison.markdown(measured))
 
 
 if __name__ == "__main__":

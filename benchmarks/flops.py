@@ -127,8 +127,10 @@ def forward(job: Job, lengths: Iterable[int], mode: Mode) -> Products:
   """
   soft = job.prompt_length
   total = Products()
-  if mode is Mode.PREFIX and job.kind is Kind.TRAIN_STEP:
+  if mode is Mode.PREFIX and job.trains:
+    prompts = job.num_prompts if job.kind is Kind.MANY_PROMPTS else 1
     total = encoder(job.sizes, soft) + cross_keys_values(job.sizes, soft)
+    total *= prompts
   for length in map(int, lengths):
     match mode:
       case Mode.FULL:
@@ -143,7 +145,7 @@ def forward(job: Job, lengths: Iterable[int], mode: Mode) -> Products:
 def step_flops(job: Job, batch: Batch, mode: Mode) -> int:
   """Returns the FLOPs that one step of a job needs."""
   products = forward(job, batch.lengths, mode)
-  if job.kind is Kind.TRAIN_STEP:
+  if job.trains:
     return products.train_flops(mode)
   return products.forward_flops
 

@@ -55,6 +55,16 @@ class Measurement:
   busy_cores: Sequence[float]
   report: Mapping[str, Any]
 
+  @property
+  def peak_memory(self) -> int:
+    """The most bytes that the process ever held."""
+    return self.report["peak_memory"]
+
+  @property
+  def memory_in_steps(self) -> int:
+    """The most bytes in steps, libraries left out: weights and activations."""
+    return self.report["peak_memory_in_steps"] - self.report["base_memory"]
+
 
 def measure(
   names: Sequence[str],
@@ -70,7 +80,7 @@ def measure(
   after the same other one.
 
   Args:
-    names: Systems, see `benchmarks.systems`.
+    names: Systems, see `benchmarks.variants`.
     job: What they do.
     plan: How long.
     platform: Where JAX computes, see `Remote`.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from benchmarks import variants
 from benchmarks.jobs import Job
 
 WORKER = ["-m", "benchmarks.worker"]
@@ -45,15 +46,18 @@ class Remote:
     """Returns when the worker is ready, asleep.
 
     Args:
-      name: The system's, see `benchmarks.systems`.
-      job: What it does.
+      name: The system's, see `benchmarks.variants`.
+      job: What it does, but for its own settings.
       platform: Where JAX computes, as JAX_PLATFORMS says it; other libraries
         do not look at it.
 
     Raises:
       RuntimeError: If it ends; why, it has written to the error stream.
+      ValueError: If there is no such system, or it does no such job.
     """
     self.name = name
+    variant = variants.find(name)
+    own_job = variant.job(job).to_json()
     self._process = subprocess.Popen(
       [sys.executable, *WORKER],
       cwd=_ROOT,
@@ -63,7 +67,7 @@ class Remote:
       text=True,
     )
     try:
-      built = self._ask(do="build", system=name, job=job.to_json())
+      built = self._ask(do="build", system=variant.system, job=own_job)
       started = self._ask(do="start")
     except BaseException:
       self.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import flops, jobs, summary, systems
+from benchmarks import flops, jobs, summary, systems, variants
 from benchmarks.flops import Mode
 from benchmarks.jobs import Batch, Job, Kind
 from benchmarks.measure import Measurement, Plan, batches_of_rounds
@@ -50,7 +50,7 @@ class Report:
 
   def seconds(self) -> dict[str, Sequence[float]]:
     """Seconds per step by system and round, those of floors included."""
-    modes = {systems.find(name).mode for name in self.systems}
+    modes = {variants.find(name).mode for name in self.systems}
     rates = self.matrix_rates
     floors = {
       name: [
@@ -61,6 +61,25 @@ class Report:
       if mode in modes
     }
     return {name: m.seconds for name, m in self.systems.items()} | floors
+
+  def utilization(self, name: str) -> Spread:
+    """Returns the percentage of the matrix rate that a system achieves.
+
+    The FLOPs that the job needs count, not those that the system spends.
+    """
+    pairs = zip(self._achieved(name), self.matrix_rates, strict=True)
+    return Spread.over([100 * own / peak for own, peak in pairs])
+
+  def memory_ratio(self, *, of: str, to: str) -> float:
+    """Returns the peak memory of `of` over that of `to`."""
+    own, other = (self.systems[name].peak_memory for name in (of, to))
+    return own / other
+
+  def _achieved(self, name: str) -> list[float]:
+    """Returns FLOP/s of each round."""
+    needed = self.needed_flops(_mode(name))
+    seconds = self.seconds()[name]
+    return [n / s for n, s in zip(needed, seconds, strict=True)]
 
   def markdown(self, *, baseline: str) -> str:
     """Returns the tables.
@@ -98,6 +117,20 @@ class Report:
       },
     }
 
+  @classmethod
+  def from_json(cls, kept: Mapping[str, Any]) -> "Report":
+    """Returns the report that `as_json` has written."""
+    measured = {
+      name: Measurement(**each) for name, each in kept["measurements"].items()
+    }
+    ways = {name: m for name, m in measured.items() if name in systems.MATRIX}
+    return cls(
+      job=Job(**kept["job"]),
+      plan=Plan(**kept["plan"]),
+      systems={name: m for name, m in measured.items() if name not in ways},
+      matrix=ways,
+    )
+
   def _by_round(self, amount: Callable[[Batch], float]) -> list[float]:
     """Returns the mean of an amount over the batches of each round."""
     each = [amount(batch) for batch in jobs.make_batches(self.job)]
@@ -108,16 +141,8 @@ class Report:
 
   def _speed(self, baseline: str) -> str:
     seconds = self.seconds()
-    examples = [float(self.job.batch_size)] * self.plan.rounds
+    examples = [float(self.job.examples_per_step)] * self.plan.rounds
     tokens = self._by_round(lambda batch: batch.num_tokens)
-
-    def achieved(name):
-      needed = self.needed_flops(_mode(name))
-      return [n / s for n, s in zip(needed, seconds[name], strict=True)]
-
-    def utilization(name):
-      pairs = zip(achieved(name), self.matrix_rates, strict=True)
-      return Spread.over([100 * own / peak for own, peak in pairs])
 
     return summary.table(
       list(seconds),
@@ -131,9 +156,9 @@ class Report:
         ),
         "tokens/s": lambda name: summary.rates(tokens, seconds[name]).text(0),
         "GFLOP/s": lambda name: Spread.over(
-          [rate / 1e9 for rate in achieved(name)]
+          [rate / 1e9 for rate in self._achieved(name)]
         ).text(0),
-        "% of matrix rate": lambda name: utilization(name).text(0),
+        "% of matrix rate": lambda name: self.utilization(name).text(0),
       },
     )
 
@@ -141,11 +166,8 @@ class Report:
     def memory(key):
       return lambda name: f"{self.systems[name].report[key] / _GIB:.2f}"
 
-    def share(name):
-      own, other = (
-        self.systems[each].report["peak_memory"] for each in (name, baseline)
-      )
-      return f"{own / other:.2f}"
+    def own_memory(name):
+      return f"{self.systems[name].memory_in_steps / _GIB:.2f}"
 
     def compiled(name):
       facts = self.systems[name].report["facts"]
@@ -159,6 +181,7 @@ class Report:
       "peak GiB": memory("peak_memory"),
       "in steps GiB": memory("peak_memory_in_steps"),
       "libraries GiB": memory("base_memory"),
+      "weights and activations GiB": own_memory,
       "build s": lambda name: f"{self.systems[name].build_seconds:.1f}",
       "compile s": compiled,
       "compile and first step s": lambda name: (
@@ -166,21 +189,22 @@ class Report:
       ),
     }
     if baseline in self.systems:
-      columns[f"peak / {baseline}'s"] = share
+      columns[f"peak / {baseline}'s"] = lambda name: (
+        f"{self.memory_ratio(of=name, to=baseline):.2f}"
+      )
     return summary.table(list(self.systems), columns)
 
   def _compiled(self) -> list[str]:
     """Says how the compiled step's FLOPs compare with the formula's."""
-    batches = jobs.make_batches(self.job)
-    padded = max(batch.inputs.shape[1] for batch in batches)
-    lengths = np.full(self.job.batch_size, padded)
     lines = []
     for name, measured in self.systems.items():
       compiled = measured.report["facts"].get("compiled_flops")
       if compiled is None:
         continue
-      mode = _mode(name)
-      forward = flops.forward(self.job, lengths, mode)
+      mode, job = _mode(name), variants.find(name).job(self.job)
+      batches = jobs.make_batches(job)
+      padded = max(batch.inputs.shape[1] for batch in batches)
+      forward = flops.forward(job, [padded] * job.examples_per_step, mode)
       needed = forward.train_flops(mode) / forward.forward_flops
       lines.append(
         f"{name}: the compiled step has {compiled / 1e9:,.1f} GFLOP, "
@@ -192,7 +216,7 @@ class Report:
 
 
 def _mode(name: str) -> Mode:
-  return FLOORS[name] if name in FLOORS else systems.find(name).mode
+  return FLOORS[name] if name in FLOORS else variants.find(name).mode
 
 
 def _processor() -> str:

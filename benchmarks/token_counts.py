@@ -1,10 +1,13 @@
-"""Counts the tokens of texts, one count a line, for --lengths_file.
+"""Counts the tokens of texts, for --lengths_file.
+
+A line is a number of tokens and the number of texts that have so many.
 
 python -m benchmarks.token_counts --vocabulary=sentencepiece.model
   --input=train.tsv --field=sentence > lengths.txt
 """
 
 import argparse
+import collections
 from collections.abc import Iterator, Sequence
 
 from prompt_tuning.data.sources import read_records
@@ -32,15 +35,22 @@ def token_counts(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-  """Prints the counts."""
+  """Prints how often each count occurs."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--vocabulary", required=True, help="sentencepiece model")
-  parser.add_argument("--input", required=True, help="TSV or JSONL file")
+  parser.add_argument(
+    "--input", required=True, nargs="+", help="TSV or JSONL files"
+  )
   parser.add_argument("--field", required=True, help="what holds the text")
   options = parser.parse_args(arguments)
   vocabulary = SentencePieceVocabulary(options.vocabulary)
-  for count in token_counts(options.input, options.field, vocabulary):
-    print(count)
+  counts = collections.Counter(
+    count
+    for path in options.input
+    for count in token_counts(path, options.field, vocabulary)
+  )
+  for tokens, texts in sorted(counts.items()):
+    print(tokens, texts)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from benchmarks.flops import Mode
-from benchmarks.jobs import Job
+from benchmarks.jobs import Job, Kind
 
 Facts = dict[str, str | float]
 """What else is to be known of a system, by name."""
@@ -42,24 +42,57 @@ class Entry:
     module: Where it is; imported in its own process alone.
     factory: Name of the function or class there, which takes the job.
     mode: What it tunes, which decides the FLOPs that it needs.
+    kinds: The jobs that it does.
+    settings: Fields of a job that it may be given another value of than other
+      systems, see `benchmarks.variants`.
   """
 
   module: str
   factory: str
   mode: Mode
+  kinds: frozenset[Kind] = frozenset(Kind)
+  settings: tuple[str, ...] = ()
 
   def load(self) -> Callable[[Job], System]:
     """Imports the system; returns what builds it."""
     return getattr(importlib.import_module(self.module), self.factory)
 
 
+def _ours(factory: str, mode: Mode) -> Entry:
+  return Entry(
+    "benchmarks.systems.ours",
+    factory,
+    mode,
+    _SINGLE,
+    ("length_multiple", "packed_length", "num_microbatches", "remat"),
+  )
+
+
+def _many(factory: str) -> Entry:
+  return Entry(
+    "benchmarks.systems.many_prompts",
+    factory,
+    Mode.FULL,
+    frozenset({Kind.MANY_PROMPTS}),
+    ("length_multiple", "num_microbatches", "remat"),
+  )
+
+
+_SINGLE = frozenset(Kind) - {Kind.MANY_PROMPTS}
+
 SYSTEMS = {
-  "ours": Entry("benchmarks.systems.ours", "prompt_tuning", Mode.FULL),
-  "ours_prefix": Entry("benchmarks.systems.ours", "prefix", Mode.PREFIX),
-  "ours_model_tuning": Entry(
-    "benchmarks.systems.ours", "model_tuning", Mode.MODEL
+  "ours": _ours("prompt_tuning", Mode.FULL),
+  "ours_prefix": _ours("prefix", Mode.PREFIX),
+  "ours_model_tuning": _ours("model_tuning", Mode.MODEL),
+  "ours_joint": _many("Joint"),
+  "ours_in_turn": _many("InTurn"),
+  "peft": Entry(
+    "benchmarks.systems.peft",
+    "prompt_tuning",
+    Mode.FULL,
+    _SINGLE,
+    ("length_multiple", "num_threads"),
   ),
-  "peft": Entry("benchmarks.systems.peft", "prompt_tuning", Mode.FULL),
 }
 
 # The matrix rate, by which the floor is known, is measured as a system is.

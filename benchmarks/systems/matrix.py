@@ -49,7 +49,7 @@ class Torch:
 
     from benchmarks.systems import peft
 
-    peft.use_all_cores()
+    peft.use_cores(job)
     shape = (job.matrix_width, job.matrix_width)
     self._matrix = torch.ones(shape, dtype=getattr(torch, job.dtype))
 

@@ -26,7 +26,7 @@ Tensors = dict[str, torch.Tensor]
 
 def prompt_tuning(job: Job) -> System:
   """Tunes or uses a soft prompt."""
-  use_all_cores()
+  use_cores(job)
   model = make_model(job)
   make = {
     Kind.TRAIN_STEP: _trainer,
@@ -37,9 +37,9 @@ def prompt_tuning(job: Job) -> System:
   return _Torch(make[Kind(job.kind)](job, model), batches)
 
 
-def use_all_cores() -> None:
-  """Gives PyTorch as many threads as this process may use cores."""
-  torch.set_num_threads(len(os.sched_getaffinity(0)))
+def use_cores(job: Job) -> None:
+  """Gives PyTorch the job's threads; by default as many as there are cores."""
+  torch.set_num_threads(job.num_threads or len(os.sched_getaffinity(0)))
 
 
 def make_model(job: Job) -> Any:

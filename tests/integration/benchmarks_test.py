@@ -90,6 +90,8 @@ def test_a_worker_that_ends_is_named():
     (["--systems=ours", "--baseline=peft"], "--baseline=peft is none of ours"),
     (["--length_multiple=8"], "--length_multiple is read with --lengths_file"),
     (["--size=huge"], "unknown size 'huge'"),
+    (["--systems=ours:batch_size=8"], "no setting 'batch_size'"),
+    (["--job=many_prompts"], "ours does no many_prompts"),
   ],
 )
 def test_refuses_before_anything_is_started(arguments, message):
@@ -100,25 +102,45 @@ def test_refuses_before_anything_is_started(arguments, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("job", ["train_step", "eval", "decode"])
-def test_measures_and_reports(job, tmp_path):
+@pytest.mark.parametrize(
+  ("job", "one", "other"),
+  [
+    ("train_step", "ours:packed_length=16", "ours_model_tuning"),
+    ("eval", "ours_prefix", "ours_model_tuning"),
+    ("decode", "ours", "ours_model_tuning"),
+    ("many_prompts", "ours_joint", "ours_in_turn"),
+  ],
+)
+def test_measures_and_reports(job, one, other, tmp_path):
   output = tmp_path / "figures.json"
   result = run(
     "compare",
     *TINY,
     f"--job={job}",
-    "--systems=ours,ours_model_tuning",
+    f"--systems={one},{other}",
+    "--prompts=2",
     "--matrix=matrix_xla",
     "--rounds=2",
     "--steps=2",
     f"--output={output}",
   )
   assert result.returncode == 0, result.stderr
-  for name in ("ours", "ours_model_tuning", "floor_full", "floor_model"):
-    assert f"| {name} " in result.stdout
+  for name in (one, other, "floor_"):
+    assert f"| {name}" in result.stdout
   figures = json.loads(output.read_text())
-  measured = figures["measurements"]["ours"]
+  measured = figures["measurements"][one]
   assert len(measured["seconds"]) == 2
   assert (
     0 < measured["report"]["base_memory"] < measured["report"]["peak_memory"]
   )
+
+
+@pytest.mark.slow
+def test_the_start_of_a_run_is_taken_apart(tmp_path):
+  output = tmp_path / "starts.json"
+  result = run("startup", "--cache=none", "--rounds=1", f"--output={output}")
+  assert result.returncode == 0, result.stderr
+  (start,) = json.loads(output.read_text())["none"]
+  assert sum(start["parts"].values()) == pytest.approx(start["total"])
+  # What nobody has named is little.
+  assert start["parts"]["the rest"] < 0.1 * start["total"]

@@ -90,7 +90,7 @@ def test_prompt_tuning_needs_a_little_more_than_two_forward_passes():
 
 
 def test_floor_counts_no_padding():
-  lengths = (3, 3, 9)
+  lengths = ((3, 2), (9, 1))
   padded = job(lengths=lengths, inputs_length=16)
   tight = job(lengths=lengths, inputs_length=16, length_multiple=1)
   count = functools.partial(flops.step_flops, mode=Mode.FULL)
@@ -110,6 +110,16 @@ def test_prefix_mode_shares_the_prompt_over_the_batch():
   bare = flops.forward(small(), [128], Mode.MODEL).weights
   assert two - one == bare  # which is what the bare model costs,
   assert one > bare  # and the prompt comes once on top.
+
+
+@pytest.mark.parametrize("mode", [Mode.FULL, Mode.PREFIX])
+def test_many_prompts_need_what_one_needs_many_times(mode):
+  one = job(inputs_length=11)
+  many = job("many_prompts", num_prompts=3, inputs_length=11)
+  counts = (
+    flops.step_flops(each, make_batches(each)[0], mode) for each in (one, many)
+  )
+  assert 3 * next(counts) == next(counts)
 
 
 def test_prefix_mode_predicts_at_the_products_of_the_bare_model():

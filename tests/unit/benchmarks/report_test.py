@@ -96,6 +96,7 @@ def test_the_compiled_step_is_compared_with_the_forward_pass():
 def test_everything_is_kept_as_json():
   kept = json.loads(json.dumps(make().as_json()))
   assert kept["measurements"]["ours"]["seconds"] == [1.0, 2.0, 4.0]
+  assert Report.from_json(kept) == make()
   assert kept["measurements"]["matrix_xla"]["seconds"] == [1.0, 2.0, 1.0]
   assert Job(**kept["job"]) == JOB
   assert kept["machine"]["cores"] >= 1
