@@ -210,10 +210,9 @@ def check_writable_dir(path: PathLike) -> None:
   path = as_path(path)
   if is_remote(path):
     return
-  there = next(
-    p for p in (path.absolute(), *path.absolute().parents) if p.exists()
-  )
   with _explained(path, otherwise="cannot be made"):
+    whole = path.absolute()
+    there = next(p for p in (whole, *whole.parents) if p.exists())
     probe = _temporary(there / "probe")
     probe.touch()
     probe.unlink()

@@ -107,14 +107,22 @@ class Steps:
     Raises:
       ValueError: If a batch does not divide over the mesh.
     """
-    if self._ahead is not None:
-      ahead, self._ahead = self._ahead, None
-      ahead.result()
+    self.wait()
     step, on_device = self._program(batches)
     # Whatever still moves between host and device here is a mistake.
     with jax.transfer_guard("disallow"):
       state, metrics = step(state, frozen, on_device, rng)
     return state, StepMetrics(metrics)
+
+  def wait(self) -> None:
+    """Returns when what `compile_ahead` began is done.
+
+    Raises:
+      Exception: What it raised.
+    """
+    ahead, self._ahead = self._ahead, None
+    if ahead is not None:
+      ahead.result()
 
   def _program(self, batches: Sequence[Features]) -> tuple[Any, Any]:
     """Returns what runs so many batches, and these on the devices."""
@@ -128,7 +136,12 @@ class Steps:
 
 
 def _shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+  return jax.ShapeDtypeStruct(
+    leaf.shape,
+    leaf.dtype,
+    sharding=leaf.sharding,
+    weak_type=getattr(leaf, "weak_type", False),  # Keys have none.
+  )
 
 
 def stack_padded(batches: Sequence[Features]) -> Features:

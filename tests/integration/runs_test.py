@@ -462,6 +462,52 @@ def test_scores_need_targets(backbone, folder, tmp_path):
     )
 
 
+@pytest.fixture
+def no_weights(monkeypatch):
+  """Fails where the backbone is read."""
+
+  def load(self):
+    raise AssertionError(f"{self.checkpoint} was read first")
+
+  monkeypatch.setattr(Backbone, "load", load)
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_a_folder_that_cannot_be_is_refused_before_weights_are_read(
+  backbone, task, folder, tmp_path
+):
+  (tmp_path / "file").write_text("in the way")
+  with pytest.raises(OSError, match="choose another folder"):
+    train.train(**prompt_run(backbone, task, tmp_path / "file" / "run"))
+  with pytest.raises(OSError, match="choose another folder"):
+    infer.infer(
+      output_file=str(tmp_path / "file" / "out.jsonl"),
+      backbone=backbone,
+      inputs=FileInputs(file=str(folder / "train.jsonl"), inputs="{text}"),
+      feature_lengths=LENGTHS,
+      batch_size=8,
+      predictor=Generation(),
+    )
+  assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_bare_model_is_evaluated_at_the_step_of_its_checkpoint(
+  backbone, task, tmp_path
+):
+  evaluated(backbone, task, tmp_path)
+  assert (tmp_path / "inference_eval" / f"{task}-000007.jsonl").exists()
+
+
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_prefetching_changes_nothing(tuned, backbone, task, tmp_path, prefetch):
+  arguments = prompt_run(backbone, task, tmp_path)
+  train.train(**arguments, prefetch_batches=prefetch)
+  np.testing.assert_array_equal(
+    np.load(tmp_path / "prompts" / "prompt_4.npy"),
+    np.load(tuned / "prompts" / "prompt_4.npy"),
+  )
+
+
 def test_a_prompt_of_another_backbone_is_refused(
   tuned, backbone, task, folder, tmp_path
 ):

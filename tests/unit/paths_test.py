@@ -95,10 +95,35 @@ def test_denied_write_says_what_to_do(tmp_path, monkeypatch, code):
   assert caught.value.filename == str(tmp_path / "run")
 
 
-def test_a_file_in_the_way_of_a_folder(tmp_path):
+@pytest.mark.parametrize(
+  "check", [paths.make_writable_dir, paths.check_writable_dir]
+)
+@pytest.mark.parametrize("below", ["", "prompts"])
+def test_a_file_in_the_way_of_a_folder(tmp_path, check, below):
   (tmp_path / "run").write_text("a file")
   with pytest.raises(OSError, match="choose another folder"):
-    paths.make_writable_dir(tmp_path / "run" / "prompts")
+    check(tmp_path / "run" / below)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_folder_is_refused_where_it_would_be_made(
+  tmp_path, monkeypatch, code
+):
+  monkeypatch.setattr(pathlib.Path, "touch", _refuse(code))
+  with pytest.raises(OSError, match="choose another folder") as caught:
+    paths.check_writable_dir(tmp_path / "deep" / "run")
+  assert caught.value.filename == str(tmp_path / "deep" / "run")
+
+
+def test_checking_leaves_nothing_behind(tmp_path):
+  paths.check_writable_dir(tmp_path / "a" / "b")
+  paths.check_writable_file(tmp_path / "a" / "b" / "c.jsonl")
+  assert _names(tmp_path) == []
+
+
+def test_a_folder_is_no_file(tmp_path):
+  with pytest.raises(IsADirectoryError, match="give the name of a file"):
+    paths.check_writable_file(tmp_path)
 
 
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.ENAMETOOLONG])

@@ -138,7 +138,7 @@ def test_an_error_comes_after_the_batches_before_it(prefetched, depth):
     with pytest.raises(ValueError, match="example 7 is broken") as caught:
       next(batches)
     frames = traceback.extract_tb(caught.value.__traceback__)
-    assert frames[-1].line.startswith("raise ValueError(f")
+    assert frames[-1].name == "example"
   assert batches.state()["examples_seen"] == 6
 
 
