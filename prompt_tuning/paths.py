@@ -71,21 +71,21 @@ def list_dir(path: PathLike) -> list[str]:
 
 
 def open_file(path: PathLike, mode: str = "r") -> IO[Any]:
-  """Opens a file to read ("r", "rb") or to append to ("a", "ab").
+  """Opens a file to read ("r", "rb") or to append to ("a").
 
   Text is UTF-8. Complete files are written with `write_bytes` or `write_text`.
 
   Args:
     path: Where the file is.
-    mode: "r", "rb", "a" or "ab".
+    mode: "r", "rb" or "a".
 
   Raises:
     ValueError: For another mode.
     OSError: If it cannot be opened.
   """
-  if mode not in ("r", "rb", "a", "ab"):
+  if mode not in ("r", "rb", "a"):
     raise ValueError(
-      f"open_file: mode must be 'r', 'rb', 'a' or 'ab', got {mode!r}; use "
+      f"open_file: mode must be 'r', 'rb' or 'a', got {mode!r}; use "
       "write_bytes or write_text to write whole files."
     )
   encoding = None if "b" in mode else "utf-8"

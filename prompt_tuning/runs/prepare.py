@@ -50,7 +50,7 @@ class Prepared:
   Attributes:
     run: The run.
     frozen: The parameters that are not trained, on the devices.
-    network: What is trained.
+    network: What is trained; its parameters are in `run` and `frozen`.
     steps: The training step, which compiles meanwhile; None where `prepare` was
       not to compile one.
   """
@@ -116,6 +116,8 @@ def prepare(
   state, frozen = _place(
     a, network, mesh, frozen=None if beside is None else beside.frozen
   )
+  # The devices have them: a copy in the host's memory would be a second one.
+  network = dataclasses.replace(network, params={})
   builder = _builder(a, network, lengths, packing)
   steps = None
   if compile_step:

@@ -68,6 +68,7 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> JointResult:
           each, mesh=mesh, name=name, weights=weights, beside=beside
         )
       stack.callback(prepared[name].close)
+    del weights  # They are on the devices now.
     one = next(iter(prepared.values()))
     result = fit_jointly(
       {name: each.run for name, each in prepared.items()},

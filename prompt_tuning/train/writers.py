@@ -8,13 +8,12 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 from absl import logging
 
 from prompt_tuning import paths
-from prompt_tuning.train.events import EventFile
 
 Scalars = Mapping[str, float]
 METRICS_FILE = "metrics.jsonl"
@@ -90,7 +89,7 @@ class TensorBoardWriter:
   def __init__(self, model_dir: paths.PathLike):
     """Writes below `model_dir`."""
     self._dir = paths.as_path(model_dir)
-    self._files: dict[str, EventFile] = {}
+    self._writers: dict[str, Any] = {}
     self._after: int | None = None
 
   def rewind(self, step: int) -> None:
@@ -100,20 +99,29 @@ class TensorBoardWriter:
 
   def write(self, scope: str, step: int, scalars: Scalars) -> None:
     """Takes the metrics of one step."""
-    if scope not in self._files:
-      self._files[scope] = EventFile(self._dir / scope, first_step=self._after)
+    if scope not in self._writers:
+      self._writers[scope] = self._open(scope)
     for name, value in scalars.items():
-      self._files[scope].add(name, value, step)
+      self._writers[scope].add_scalar(name, value, step)
 
   def flush(self) -> None:
     """Writes the events that wait."""
-    for file in self._files.values():
-      file.flush()
+    for writer in self._writers.values():
+      writer.flush()
 
   def close(self) -> None:
-    """Writes the events that wait; a further `write` starts new files."""
-    self.flush()
-    self._files = {}
+    """Closes the files; a further `write` opens new ones."""
+    for writer in self._writers.values():
+      writer.close()
+    self._writers = {}
+
+  def _open(self, scope: str) -> Any:
+    # Imported here so that a run without TensorBoard does not need it.
+    import tensorboardX
+
+    return tensorboardX.SummaryWriter(
+      str(self._dir / scope), purge_step=self._after
+    )
 
 
 class LogWriter:

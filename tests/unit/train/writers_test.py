@@ -2,10 +2,10 @@
 
 import json
 import math
+import struct
 
 import pytest
-import tensorflow as tf
-from tensorflow.core.util import event_pb2
+from tensorboardX.proto import event_pb2
 
 from prompt_tuning.train import writers
 
@@ -89,12 +89,16 @@ def test_rewinding_forgets_lines_that_wait(path):
 
 
 def _events(folder):
-  """Reads event files as TensorFlow does, which verifies checksums."""
-  return [
-    event_pb2.Event.FromString(record)
-    for file in sorted(folder.iterdir())
-    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
-  ]
+  """Reads TensorBoard's record format: length, checksum, bytes, checksum."""
+  events = []
+  for file in sorted(folder.iterdir()):
+    data, position = file.read_bytes(), 0
+    while position < len(data):
+      (length,) = struct.unpack_from("<Q", data, position)
+      record = data[position + 12 : position + 12 + length]
+      events.append(event_pb2.Event.FromString(record))
+      position += 16 + length
+  return events
 
 
 def test_tensorboard_has_a_folder_a_scope(tmp_path):
