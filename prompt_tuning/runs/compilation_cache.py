@@ -12,6 +12,7 @@ import jax
 from absl import logging
 
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
+_OPTION = FOLDER.lower()
 _SHORTEST = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 
 
@@ -28,7 +29,7 @@ def keep() -> None:
   Call it before anything is compiled.
   """
   # JAX has read its variables by now.
-  is_said = jax.config.read("jax_compilation_cache_dir") is not None
+  is_said = getattr(jax.config, _OPTION) is not None
   if is_said or jax.distributed.is_initialized():
     return
   folder = default_folder()
@@ -39,7 +40,7 @@ def keep() -> None:
       "Compiled programs are not kept: %s. Name a folder in %s.", error, FOLDER
     )
     return
-  jax.config.update("jax_compilation_cache_dir", str(folder))
+  jax.config.update(_OPTION, str(folder))
   if _SHORTEST not in os.environ:
     # A run starts with dozens of small programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
