@@ -23,7 +23,10 @@ _SHOWN_PREDICTIONS = 4
 
 def main(argv: list[str]) -> None:
   """Tunes, evaluates and prints what came out."""
+  from prompt_tuning.runs import compilation_cache
+
   del argv
+  compilation_cache.keep()
   folder = flags.FLAGS.model_dir or tempfile.mkdtemp(prefix="prompt_tuning_")
   print(f"Everything is written to {folder}\n")
   print("1. The frozen model alone")

@@ -10,12 +10,13 @@ from prompt_tuning.runs import main as main_lib
 def main(argv: list[str]) -> None:
   """Evaluates as the flags say, or says what it would do."""
   del argv
-  from prompt_tuning.runs import evaluate
+  from prompt_tuning.runs import compilation_cache, evaluate
 
   main_lib.parse(evaluate.evaluate)
   if flags.FLAGS.dry_run:
     main_lib.dry_run(evaluate.evaluate)
   else:
+    compilation_cache.keep()
     config.call(evaluate.evaluate)
 
 

@@ -10,12 +10,13 @@ from prompt_tuning.runs import main as main_lib
 def main(argv: list[str]) -> None:
   """Predicts as the flags say, or says what it would do."""
   del argv
-  from prompt_tuning.runs import infer
+  from prompt_tuning.runs import compilation_cache, infer
 
   main_lib.parse(infer.infer)
   if flags.FLAGS.dry_run:
     main_lib.dry_run(infer.infer)
   else:
+    compilation_cache.keep()
     config.call(infer.infer)
 
 

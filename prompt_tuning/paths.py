@@ -195,6 +195,45 @@ def make_writable_dir(path: PathLike) -> pathlib.Path:
   return path
 
 
+def check_writable_dir(path: PathLike) -> None:
+  """Checks that a folder can be written, or made, and leaves nothing there.
+
+  Called before anything large is read, so that a mistyped folder costs no
+  minutes. Of a bucket nothing is checked.
+
+  Args:
+    path: The folder, which need not exist.
+
+  Raises:
+    OSError: As `make_writable_dir`.
+  """
+  path = as_path(path)
+  if is_remote(path):
+    return
+  there = next(
+    p for p in (path.absolute(), *path.absolute().parents) if p.exists()
+  )
+  with _explained(path, otherwise="cannot be made"):
+    probe = _temporary(there / "probe")
+    probe.touch()
+    probe.unlink()
+
+
+def check_writable_file(path: PathLike) -> None:
+  """Checks that a file can be written, and leaves nothing there.
+
+  Raises:
+    OSError: It is a folder, or cannot stand in its own; see
+      `check_writable_dir`.
+  """
+  path = as_path(path)
+  if not is_remote(path) and path.is_dir():
+    raise OSError(
+      errno.EISDIR, "is a folder; give the name of a file", str(path)
+    )
+  check_writable_dir(path.parent)
+
+
 def recipe_roots() -> tuple[pathlib.Path, ...]:
   """Returns the folders that hold the project's gin recipes, best first.
 

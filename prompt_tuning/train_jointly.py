@@ -23,7 +23,12 @@ from prompt_tuning.runs import main as main_lib
 def main(argv: list[str]) -> None:
   """Trains as the flags say, or says what it would do."""
   del argv
-  from prompt_tuning.runs import dry_run, train, train_jointly
+  from prompt_tuning.runs import (
+    compilation_cache,
+    dry_run,
+    train,
+    train_jointly,
+  )
 
   named = members_lib.members(flags.FLAGS.member, flags.FLAGS.vary)
   runs = {member.name: _arguments(member) for member in named}
@@ -32,6 +37,7 @@ def main(argv: list[str]) -> None:
     print(config.resolved_text(train.train))
     print(dry_run.train_jointly(runs))
     return
+  compilation_cache.keep()
   result = train_jointly.train_jointly(runs)
   if result.failed:
     raise ValueError(

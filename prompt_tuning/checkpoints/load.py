@@ -130,6 +130,22 @@ def find_checkpoint(path: paths.PathLike) -> pathlib.Path:
   return folder / f"checkpoint_{best}"
 
 
+def checkpoint_step(path: paths.PathLike) -> int | None:
+  """Returns the step of the checkpoint that is loaded from a path.
+
+  Args:
+    path: What `find_checkpoint` takes.
+
+  Returns:
+    The step that its folder is named by; None if it is not.
+
+  Raises:
+    ValueError: As `find_checkpoint`.
+  """
+  match = _STEP.fullmatch(find_checkpoint(path).name)
+  return int(match[1]) if match else None
+
+
 def _best_step(checkpoint: pathlib.Path) -> int | None:
   """Returns the step that a run of this project selected, None if none."""
   file = checkpoint / _RUN_META / "metadata"

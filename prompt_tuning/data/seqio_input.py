@@ -30,6 +30,10 @@ from prompt_tuning.data.features import Example
 
 TaskOrMixture = seqio.Task | seqio.Mixture
 
+# Of seqio's own steps, which need none, TensorFlow would parse and rewrite the
+# source: seconds before the first example.
+_without_autograph = tf.autograph.experimental.do_not_convert
+
 _SCALARS = (str, bytes, bool, int, float)
 
 # TensorFlow only reads text here; left alone it takes the accelerator's memory.
@@ -188,9 +192,9 @@ def add_text_task(
     source=untyped,
     preprocessors=[
       *preprocessors,
-      seqio.preprocessors.tokenize,
+      _without_autograph(seqio.preprocessors.tokenize),
       seqio.CacheDatasetPlaceholder(),
-      seqio.preprocessors.append_eos,
+      _without_autograph(seqio.preprocessors.append_eos),
     ],
     output_features={"inputs": feature, "targets": feature},
     postprocess_fn=postprocess_fn,

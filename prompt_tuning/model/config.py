@@ -14,13 +14,12 @@ _DTYPES = ("float32", "bfloat16")
 class Rematerialization(enum.Enum):
   """What of each layer the backward pass computes anew, to keep less.
 
-  ELEMENTWISE keeps what matrix products gave and computes the rest anew, which
-  costs next to nothing. LAYER keeps the residual stream between layers alone
-  and costs another forward pass.
+  Gates and norms are computed anew in any case, which costs next to nothing.
+  LAYER keeps the residual stream between layers alone and costs another forward
+  pass.
   """
 
   NONE = "none"
-  ELEMENTWISE = "elementwise"
   LAYER = "layer"
 
 

@@ -152,9 +152,16 @@ class Decoder(nn.Module):
         dtype=jnp.dtype("float32"),
       )
 
-  def _logits(self, x, table, *, deterministic=True):
-    x = dropout(self, self.decoder_norm(x), deterministic=deterministic)
-    if not self.config.tie_embeddings:
+  def logits(
+    self, x: Float[Array, "B T D"], table: Float[Array, "V D"] | None
+  ) -> Float[Array, "B T V"]:
+    """Returns float32 logits of what the stack gave.
+
+    Args:
+      x: Normalised.
+      table: The embeddings, where logits are tied to them.
+    """
+    if table is None:
       return self.logits_dense(x)
     x = x.astype(jnp.float32) * self.config.embed_dim**-0.5
     return x @ table.astype(jnp.float32).T
@@ -163,15 +170,14 @@ class Decoder(nn.Module):
     self,
     x: Float[Array, "B T D"],
     encoded: Float[Array, "B L D"],
-    table: Float[Array, "V D"],
     *,
     mask: Bool[Array, "#B 1 T T"],
     cross_mask: Bool[Array, "B 1 #T L"],
     positions: Int[Array, "#B T"],
     prompt: CompiledPrompt | None,
     deterministic: bool,
-  ) -> Float[Array, "B T V"]:
-    """Returns the logits of all positions, teacher forced."""
+  ) -> Float[Array, "B T D"]:
+    """Returns what logits are taken from at all positions, teacher forced."""
     bias = self.relpos_bias(positions, positions)
     own, rows = (None, None) if prompt is None else (prompt.cross, prompt.rows)
     x = dropout(self, x, deterministic=deterministic)
@@ -187,7 +193,7 @@ class Decoder(nn.Module):
       rows,
       deterministic,
     )
-    return self._logits(x, table, deterministic=deterministic)
+    return dropout(self, self.decoder_norm(x), deterministic=deterministic)
 
   def cross_keys_values(self, encoded: Float[Array, "B L D"]) -> Any:
     """Returns what targets read of the encoder's output in every layer."""
@@ -226,7 +232,10 @@ class Decoder(nn.Module):
     )
 
   def decode_step(
-    self, x: Float[Array, "B 1 D"], table: Float[Array, "V D"], cache: Cache
+    self,
+    x: Float[Array, "B 1 D"],
+    table: Float[Array, "V D"] | None,
+    cache: Cache,
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Returns the logits that follow one position, and the grown cache."""
     length = jax.tree.leaves(
@@ -239,7 +248,7 @@ class Decoder(nn.Module):
     x, layers = run_layers(
       self.layers, "decode_step", x, cache.layers, cache.index, visible, bias
     )
-    logits = self._logits(x, table)[:, 0]
+    logits = self.logits(self.decoder_norm(x), table)[:, 0]
     return logits, Cache(
       index=cache.index + 1, visible=cache.visible, layers=layers
     )

@@ -1,5 +1,6 @@
 """The small layers of T5: projections, layer norm, feed-forward, dropout."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -69,10 +70,15 @@ class RMSNorm(nn.Module):
       (x.shape[-1],),
       jnp.float32,
     )
-    x = x.astype(jnp.float32)
-    mean_square = jnp.mean(jax.lax.square(x), axis=-1, keepdims=True)
-    x = x * jax.lax.rsqrt(mean_square + self.epsilon)
-    return x.astype(self.dtype) * scale.astype(self.dtype)
+
+    @jax.checkpoint
+    def normalize(x, scale):
+      x = x.astype(jnp.float32)
+      mean_square = jnp.mean(jax.lax.square(x), axis=-1, keepdims=True)
+      x = x * jax.lax.rsqrt(mean_square + self.epsilon)
+      return x.astype(self.dtype) * scale.astype(self.dtype)
+
+    return normalize(x, scale)
 
 
 def layer_norm(config: T5Config, name: str | None = None) -> RMSNorm:
@@ -98,17 +104,29 @@ class MLP(nn.Module):
     """Returns the layer's output, before the residual sum."""
     config = self.config
     gated = len(config.mlp_activations) > 1
-    hidden: Any = None
-    for index, activation in enumerate(config.mlp_activations):
-      branch = Projection(
+    branches = [
+      Projection(
         features=config.mlp_dim,
         axes=("embed", "mlp"),
         dtype=config.jax_dtype,
         name=f"wi_{index}" if gated else "wi",
       )(x)
-      branch = _ACTIVATIONS[activation](branch)
-      hidden = branch if hidden is None else hidden * branch
-    # [B, L, F]
+      for index in range(len(config.mlp_activations))
+    ]  # [B, L, F] each
+
+    @jax.checkpoint
+    def gate(branches):
+      return functools.reduce(
+        jnp.multiply,
+        [
+          _ACTIVATIONS[activation](branch)
+          for activation, branch in zip(
+            config.mlp_activations, branches, strict=True
+          )
+        ],
+      )
+
+    hidden = gate(branches)
     hidden = dropout(self, hidden, deterministic=deterministic)
     return Projection(
       features=config.embed_dim,

@@ -20,12 +20,6 @@ from flax import linen as nn
 from prompt_tuning.model.config import Rematerialization, T5Config
 from prompt_tuning.types import Params
 
-# What is kept for the backward pass.
-_POLICIES = {
-  Rematerialization.ELEMENTWISE: jax.checkpoint_policies.dots_saveable,
-  Rematerialization.LAYER: jax.checkpoint_policies.nothing_saveable,
-}
-
 _STACKS = ("encoder", "decoder")
 SCANNED = "layers"
 """Where in a stack's parameters those of scanned layers are."""
@@ -52,10 +46,10 @@ def make_layers(
     methods: Of each method that is run, how many arguments all layers share.
     static: Positions of the shared arguments of `__call__` that are no arrays.
   """
-  if config.remat is not Rematerialization.NONE:
+  if config.remat is Rematerialization.LAYER:
     layer = nn.remat(
       layer,
-      policy=_POLICIES[Rematerialization(config.remat)],
+      policy=jax.checkpoint_policies.nothing_saveable,
       # The module and the two arguments before the shared ones.
       static_argnums=tuple(3 + position for position in static),
       prevent_cse=not config.scan_layers,

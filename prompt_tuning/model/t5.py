@@ -136,7 +136,37 @@ class T5(nn.Module):
         "`prompt`."
       )
 
+  def logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+    """Returns float32 logits of what `hidden` or `decode_hidden` returned."""
+    return self.decoder.logits(hidden, self._tied_table())
+
+  def _tied_table(self) -> Float[Array, "V D"] | None:
+    # Untied, the table need not be among the parameters.
+    is_tied = self.config.tie_embeddings
+    return self.token_embedder.embedding if is_tied else None
+
   def decode(
+    self,
+    decoder_input_tokens: Int[Array, "B T"],
+    encoded: Float[Array, "B L D"],
+    encoder_input_tokens: Int[Array, "B L"],
+    **settings: Any,
+  ) -> Float[Array, "B T V"]:
+    """Returns the logits of every target position, teacher forced.
+
+    Args:
+      decoder_input_tokens: Targets shifted right by one.
+      encoded: What `encode` returned.
+      encoder_input_tokens: Of which.
+      **settings: Of `decode_hidden`.
+    """
+    return self.logits(
+      self.decode_hidden(
+        decoder_input_tokens, encoded, encoder_input_tokens, **settings
+      )
+    )
+
+  def decode_hidden(
     self,
     decoder_input_tokens: Int[Array, "B T"],
     encoded: Float[Array, "B L D"],
@@ -147,8 +177,8 @@ class T5(nn.Module):
     decoder_positions: Int[Array, "B T"] | None = None,
     prompt: CompiledPrompt | None = None,
     deterministic: bool = True,
-  ) -> Float[Array, "B T V"]:
-    """Returns the logits of every target position, teacher forced."""
+  ) -> Float[Array, "B T D"]:
+    """Returns what the logits of every target position are taken from."""
     self._check_compiled(prompt, decoder_input_tokens)
     tokens = decoder_input_tokens
     steps = jnp.arange(tokens.shape[1])
@@ -158,7 +188,6 @@ class T5(nn.Module):
     return self.decoder(
       self.embed(tokens),
       encoded,
-      self.token_embedder.embedding,
       mask=mask,
       cross_mask=_visible(
         encoder_input_tokens, decoder_segment_ids, encoder_segment_ids
@@ -172,6 +201,23 @@ class T5(nn.Module):
     self,
     encoder_input_tokens: Int[Array, "B L"],
     decoder_input_tokens: Int[Array, "B T"],
+    **settings: Any,
+  ) -> Float[Array, "B T V"]:
+    """Returns float32 logits of every target position, teacher forced.
+
+    Args:
+      encoder_input_tokens: Tokens and slots, padded on the right with 0.
+      decoder_input_tokens: Targets shifted right by one, the first is 0.
+      **settings: Of `hidden`.
+    """
+    return self.logits(
+      self.hidden(encoder_input_tokens, decoder_input_tokens, **settings)
+    )
+
+  def hidden(
+    self,
+    encoder_input_tokens: Int[Array, "B L"],
+    decoder_input_tokens: Int[Array, "B T"],
     *,
     encoder_segment_ids: Int[Array, "B L"] | None = None,
     encoder_positions: Int[Array, "B L"] | None = None,
@@ -179,8 +225,8 @@ class T5(nn.Module):
     decoder_positions: Int[Array, "B T"] | None = None,
     prompt_index: Int[Array, " B"] | None = None,
     deterministic: bool = True,
-  ) -> Float[Array, "B T V"]:
-    """Returns float32 logits of every target position, teacher forced.
+  ) -> Float[Array, "B T D"]:
+    """Returns what the logits of every target position are taken from.
 
     Args:
       encoder_input_tokens: Tokens and slots, padded on the right with 0.
@@ -203,7 +249,7 @@ class T5(nn.Module):
       prompt=prompt,
       deterministic=deterministic,
     )
-    return self.decode(
+    return self.decode_hidden(
       decoder_input_tokens,
       encoded,
       encoder_input_tokens,
@@ -236,7 +282,7 @@ class T5(nn.Module):
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Reads one token of each example; returns the next one's logits."""
     return self.decoder.decode_step(
-      self.embed(tokens[:, None]), self.token_embedder.embedding, cache
+      self.embed(tokens[:, None]), self._tied_table(), cache
     )
 
 
@@ -247,6 +293,13 @@ def is_apart(
   if prompt is None or prompt.num_slots == 0:
     return False
   return prompt.attention is PromptAttention.PREFIX
+
+
+def logits_params(config: T5Config, params: Params) -> Params:
+  """Returns the part of a model's parameters that `T5.logits` reads."""
+  if config.tie_embeddings:
+    return {"token_embedder": params["token_embedder"]}
+  return {"decoder": {"logits_dense": params["decoder"]["logits_dense"]}}
 
 
 def _same_segment(queries, keys):

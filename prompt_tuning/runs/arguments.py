@@ -79,6 +79,7 @@ class TrainArguments:
   num_microbatches: int
   packed_length: int | None
   steps_per_dispatch: int
+  prefetch_batches: int
   keep_checkpoints: int
   seed: int
   hardware: Hardware

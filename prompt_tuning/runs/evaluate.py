@@ -8,6 +8,7 @@ from absl import logging
 
 from prompt_tuning import paths
 from prompt_tuning.backbone import Backbone
+from prompt_tuning.checkpoints.load import checkpoint_step
 from prompt_tuning.data.features import FeatureLengths
 from prompt_tuning.model import t5
 from prompt_tuning.prompts import artifact
@@ -113,7 +114,9 @@ def load_network(
   *,
   allow_missing_card: bool = False,
 ) -> tuple[Network, int]:
-  """Returns a backbone with a saved prompt in place, and the prompt's step.
+  """Returns a backbone with a saved prompt in place, and the step it is of.
+
+  That is the prompt's; of a bare model its checkpoint's, 0 if that has none.
 
   Raises:
     ValueError: If the prompt has another width or belongs to another backbone.
@@ -122,7 +125,9 @@ def load_network(
     backbone, prompt_file, allow_missing_card=allow_missing_card
   )
   if saved is None or prompt_file is None:
-    return build_network(backbone, None, rng=jax.random.key(0)), 0
+    network = build_network(backbone, None, rng=jax.random.key(0))
+    assert backbone.checkpoint is not None  # It was read.
+    return network, checkpoint_step(backbone.checkpoint) or 0
   network = build_network(
     backbone, PromptSpec.of_saved(saved), rng=jax.random.key(0)
   )

@@ -85,6 +85,9 @@ def infer(
   mode = enum_member(Mode, mode, name="INFER_MODE")
   check_shapes(batch_size=batch_size, length_buckets=length_buckets)
   lengths = check(backbone, inputs, feature_lengths, mode)
+  is_first = jax.process_index() == 0
+  if is_first:
+    paths.check_writable_file(output_file)
   network, _ = load_network(
     backbone, prompt_file, allow_missing_card=allow_missing_card
   )
@@ -97,7 +100,6 @@ def infer(
   )
   # Before anything is predicted, which an empty line would throw away.
   builder.check(examples)
-  is_first = jax.process_index() == 0
   if is_first:
     paths.make_writable_dir(paths.as_path(output_file).parent)
   answer = answer_fn(

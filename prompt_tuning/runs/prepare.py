@@ -17,24 +17,30 @@ from prompt_tuning.data.batches import Batches
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.inputs import Inputs
 from prompt_tuning.data.packing import PackedFeatureBuilder, Packing
+from prompt_tuning.data.prefetch import PrefetchedBatches, check_depth
 from prompt_tuning.data.streams import ExamplesInMemory, MixtureStream
 from prompt_tuning.model import t5
 from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.prompts.module import PromptAttention
-from prompt_tuning.runs import preflight
+from prompt_tuning.runs import model_dir, preflight
 from prompt_tuning.runs.arguments import Evaluation, TrainArguments
 from prompt_tuning.runs.network import Network, Weights, build_network
+from prompt_tuning.train import (
+  checkpoint_files,
+  partition,
+  throughput,
+  writers,
+)
 from prompt_tuning.train import mesh as mesh_lib
-from prompt_tuning.train import partition, throughput, writers
 from prompt_tuning.train import start as start_lib
 from prompt_tuning.train.checkpoint import Checkpoints
+from prompt_tuning.train.dispatch import Steps
 from prompt_tuning.train.export import PromptExporter
+from prompt_tuning.train.loop import check_steps_per_dispatch
 from prompt_tuning.train.run import Run
 from prompt_tuning.train.run_identity import RunIdentity
-from prompt_tuning.train.step import TrainState, init_state
+from prompt_tuning.train.step import TrainState, init_state, make_train_step
 from prompt_tuning.types import Params
-
-_RUN_FILE = "run.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,19 +50,24 @@ class Prepared:
   Attributes:
     run: The run.
     frozen: The parameters that are not trained, on the devices.
-    network: What is trained.
+    network: What is trained; its parameters are in `run` and `frozen`.
+    steps: The training step, which compiles meanwhile; None where `prepare` was
+      not to compile one.
   """
 
   run: Run
   frozen: Params
   network: Network
+  steps: Steps | None = None
 
   def close(self) -> None:
-    """Closes files, and logs what was cut from the examples."""
+    """Ends threads, closes files, logs what was cut from the examples."""
+    batches = self.run.batches
+    assert isinstance(batches, PrefetchedBatches)  # `prepare` made them.
+    batches.close()
     self.run.writer.close()
     self.run.checkpoints.close()
-    assert isinstance(self.run.batches, Batches)  # `prepare` made them.
-    logging.info("%s", self.run.batches.builder.summary())
+    logging.info("%s", batches.summary())
 
 
 def prepare(
@@ -66,6 +77,7 @@ def prepare(
   name: str = "",
   weights: Weights | None = None,
   beside: Prepared | None = None,
+  compile_step: bool = False,
 ) -> Prepared:
   """Reads all that a run needs, and opens its MODEL_DIR.
 
@@ -76,13 +88,18 @@ def prepare(
     weights: The backbone's, if they were read before.
     beside: A run of the same job, whose frozen parameters serve this one, and
       for whose model evaluations are compiled once.
+    compile_step: Whether to compile the step of this run alone, in a thread,
+      while its examples are read.
 
   Raises:
     ValueError: If anything does not fit; nothing is written then.
   """
   a = arguments
+  check_steps_per_dispatch(a.steps_per_dispatch)
+  check_depth(a.prefetch_batches)
   packing = _packing(a.packed_length, a.num_microbatches, mesh)
   lengths = check(a.backbone, a.inputs, a.feature_lengths, a.evaluations)
+  paths.check_writable_dir(a.model_dir)
   init_rng, step_rng = jax.random.split(jax.random.key(a.seed))
   network = build_network(
     a.backbone,
@@ -96,15 +113,26 @@ def prepare(
   table = partition.describe(network.params, a.trainable)
   if beside is None:
     logging.info("\n%s", table)
-  batches = _batches(a, network, lengths, mesh=mesh, packing=packing)
   state, frozen = _place(
     a, network, mesh, frozen=None if beside is None else beside.frozen
   )
+  # The devices have them: a copy in the host's memory would be a second one.
+  network = dataclasses.replace(network, params={})
+  builder = _builder(a, network, lengths, packing)
+  steps = None
+  if compile_step:
+    steps = _steps(a, network, state, mesh)
+    if _compiles_ahead(a):
+      rows = mesh_lib.local_rows(a.batch_size, mesh)
+      empty = [builder.batch([], num_rows=len(rows))] * a.steps_per_dispatch
+      key = mesh_lib.replicate_key(step_rng, mesh)
+      steps.compile_ahead(state, frozen, empty, key)
+  batches = _batches(a, builder, lengths, mesh=mesh)
   identity = RunIdentity(
     backbone=network.fingerprint,
     trainable=list(a.trainable),
     seed=a.seed,
-    config={**_identity(a, lengths, batches), **(a.settings or {})},
+    config={**_identity(a, lengths, batches.card), **(a.settings or {})},
   )
   measures = [
     evaluation.prepare(
@@ -116,14 +144,16 @@ def prepare(
     )
     for evaluation in a.evaluations
   ]
-  _check_same_run(a.model_dir, identity)
+  model_dir.check_same_run(a.model_dir, identity)
   checkpoints = Checkpoints(a.model_dir, run=identity, keep=a.keep_checkpoints)
   start_lib.check_same_everywhere(identity, checkpoints.latest_step())
   start = start_lib.Start(state)
   if checkpoints.latest_step() is not None:
     start = start_lib.resume(checkpoints, state, batches)
     logging.info("Resuming %s at step %d", a.model_dir, start.step)
-  _describe_run(a.model_dir, identity, table, a.config_text)
+  model_dir.describe_run(
+    a.model_dir, identity, table=table, config_text=a.config_text
+  )
   run = Run(
     start=start,
     batches=batches,
@@ -138,11 +168,11 @@ def prepare(
     export=_exporter(a, network)
     if set(state.trainable) == {"prompt"}
     else None,  # A prompt is no artifact without the weights tuned with it.
-    meter=_meter(a, network, frozen, mesh, batches)
+    meter=_meter(a, network, frozen, mesh, builder)
     if packing is None
     else throughput.Meter(),  # The shapes of packed batches vary.
   )
-  return Prepared(run=run, frozen=frozen, network=network)
+  return Prepared(run=run, frozen=frozen, network=network, steps=steps)
 
 
 def check(
@@ -162,39 +192,6 @@ def check(
   return lengths
 
 
-def _check_same_run(model_dir: str, identity: RunIdentity) -> None:
-  """Refuses the folder of another run, even if its checkpoints are gone.
-
-  Raises:
-    ValueError: Naming what differs.
-  """
-  path = paths.as_path(model_dir) / _RUN_FILE
-  if not paths.exists(path):
-    return
-  before = RunIdentity.from_json(json.loads(paths.read_text(path)))
-  differences = identity.differences(before)
-  if differences:
-    lines = "".join(f"\n  {line}" for line in differences)
-    raise ValueError(
-      f"MODEL_DIR {model_dir} holds another run (there -> here):{lines}\nPass "
-      "another MODEL_DIR, or undo the changes to resume that run."
-    )
-
-
-def _describe_run(
-  model_dir: str, identity: RunIdentity, table: str, config_text: str | None
-) -> None:
-  if jax.process_index() != 0:
-    return
-  folder = paths.make_writable_dir(model_dir)
-  paths.write_text(
-    folder / _RUN_FILE, json.dumps(identity.as_json(), indent=2) + "\n"
-  )
-  paths.write_text(folder / "model-info.txt", table)
-  if config_text is not None:
-    paths.write_text(folder / "config.gin", config_text)
-
-
 def _packing(
   length: int | None, num_microbatches: int, mesh: Mesh
 ) -> Packing | None:
@@ -211,14 +208,28 @@ def _packing(
   return Packing(row_length=length, rows_multiple=multiple)
 
 
-def _batches(
+def _steps(
+  a: TrainArguments, network: Network, state: TrainState, mesh: Mesh
+) -> Steps:
+  step = make_train_step(network.model, a.optimizer, **a.step_options)
+  return Steps(step, state, mesh=mesh, axis=0)
+
+
+def _compiles_ahead(a: TrainArguments) -> bool:
+  """Returns whether it is known what will be compiled, and that it will be."""
+  latest = checkpoint_files.latest_step(a.model_dir)
+  if latest is not None and latest >= a.plan.total_steps:
+    return False
+  # The shapes of packed batches vary. Several processes compile in one order.
+  return a.packed_length is None and jax.process_count() == 1
+
+
+def _builder(
   a: TrainArguments,
   network: Network,
   lengths: FeatureLengths,
-  *,
-  mesh: Mesh,
   packing: Packing | None,
-) -> Batches:
+) -> FeatureBuilder:
   settings = {
     "vocab_size": a.backbone.config.vocab_size,
     "layout": network.layout,
@@ -226,19 +237,28 @@ def _batches(
     "truncate_targets": a.inputs.truncate_targets,
   }
   if packing is None:
-    builder = FeatureBuilder(lengths, **settings)
-  else:
-    builder = PackedFeatureBuilder(lengths, packing=packing, **settings)
+    return FeatureBuilder(lengths, **settings)
+  return PackedFeatureBuilder(lengths, packing=packing, **settings)
+
+
+def _batches(
+  a: TrainArguments,
+  builder: FeatureBuilder,
+  lengths: FeatureLengths,
+  *,
+  mesh: Mesh,
+) -> PrefetchedBatches:
   stream = a.inputs.stream(a.backbone.vocabulary, lengths, seed=a.seed)
   if isinstance(stream, ExamplesInMemory | MixtureStream):
     # An example that does not fit ends the run now, not after a thousand steps.
     builder.check(stream.examples)
-  return Batches(
+  batches = Batches(
     stream,
     builder,
     batch_size=a.batch_size,
     rows=mesh_lib.local_rows(a.batch_size, mesh),
   )
+  return PrefetchedBatches(batches, depth=a.prefetch_batches)
 
 
 def _place(
@@ -270,12 +290,12 @@ def _place(
 
 
 def _identity(
-  a: TrainArguments, lengths: FeatureLengths, batches: Batches
+  a: TrainArguments, lengths: FeatureLengths, data: Mapping[str, Any]
 ) -> dict[str, Any]:
   described: dict[str, Any] = {
     "inputs": a.inputs.name,
     # One by one, so that what differs is named.
-    **traverse_util.flatten_dict({"data": batches.card}, sep="/"),
+    **traverse_util.flatten_dict({"data": data}, sep="/"),
     "feature_lengths": dataclasses.asdict(lengths),
     "batch_size": a.batch_size,
   }
@@ -332,7 +352,7 @@ def _meter(
   network: Network,
   frozen: Params,
   mesh: Mesh,
-  batches: Batches,
+  builder: FeatureBuilder,
 ) -> throughput.Meter:
   peak = None
   if a.hardware.peak_flops_per_second is not None:
@@ -348,8 +368,8 @@ def _meter(
   products = throughput.batch_products(
     network.model.config,
     batch_size=a.batch_size,
-    inputs_length=batches.builder.encoder_length,
-    targets_length=batches.builder.lengths.targets,
+    inputs_length=builder.encoder_length,
+    targets_length=builder.lengths.targets,
     num_compiled=prompt.num_prompts if is_apart else 0,
     compiled_length=prompt.length if is_apart else 0,
   )

@@ -21,7 +21,7 @@ from prompt_tuning.train import plan as plan_lib
 from prompt_tuning.train.optimizers import Optimizer
 from prompt_tuning.train.run import FitResult
 from prompt_tuning.train.selection import Selection
-from prompt_tuning.train.step import LossNormalization, make_train_step
+from prompt_tuning.train.step import LossNormalization
 
 __all__ = ["ALL_DEVICES", "Evaluation", "Hardware", "check", "train"]
 
@@ -45,6 +45,7 @@ def train(
   num_microbatches: int = 1,
   packed_length: int | None = None,
   steps_per_dispatch: int = 1,
+  prefetch_batches: int = 2,
   keep_checkpoints: int = 1,
   seed: int = 0,
   hardware: Hardware = ALL_DEVICES,
@@ -78,6 +79,8 @@ def train(
     packed_length: PACKED_LENGTH, tokens of rows that hold several examples;
       None for one example a row. A step has the same examples either way.
     steps_per_dispatch: STEPS_PER_DISPATCH, see `train.loop.fit`.
+    prefetch_batches: PREFETCH_BATCHES, how many batches a thread keeps ready;
+      0 for none. It changes no batch.
     keep_checkpoints: Latest checkpoints to keep; the best is kept besides.
     seed: Of initialisation, data order and dropout.
     hardware: How it lies on the devices.
@@ -89,14 +92,13 @@ def train(
   """
   arguments = TrainArguments(**locals())
   mesh = arguments.make_mesh()
-  prepared = prepare(arguments, mesh=mesh)
+  prepared = prepare(arguments, mesh=mesh, compile_step=True)
+  assert prepared.steps is not None  # It was to be compiled.
   try:
     return loop.fit(
       prepared.run,
       prepared.frozen,
-      train_step=make_train_step(
-        prepared.network.model, optimizer, **arguments.step_options
-      ),
+      train_step=prepared.steps,
       steps_per_dispatch=steps_per_dispatch,
     )
   finally:

@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import logging
 
+from prompt_tuning import paths
 from prompt_tuning.runs import prepare as prepare_lib
 from prompt_tuning.runs.arguments import TrainArguments
 from prompt_tuning.runs.network import load_weights
@@ -56,6 +57,7 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> JointResult:
   mesh = first.make_mesh()
   for name, each in arguments.items():
     check_alone(name, each)
+    paths.check_writable_dir(each.model_dir)
   weights = load_weights(first.backbone)
   prepared: dict[str, prepare_lib.Prepared] = {}
   with contextlib.ExitStack() as stack:
@@ -66,6 +68,7 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> JointResult:
           each, mesh=mesh, name=name, weights=weights, beside=beside
         )
       stack.callback(prepared[name].close)
+    del weights  # They are on the devices now.
     one = next(iter(prepared.values()))
     result = fit_jointly(
       {name: each.run for name, each in prepared.items()},

@@ -10,12 +10,13 @@ from prompt_tuning.runs import main as main_lib
 def main(argv: list[str]) -> None:
   """Trains as the flags say, or says what it would do."""
   del argv
-  from prompt_tuning.runs import train
+  from prompt_tuning.runs import compilation_cache, train
 
   main_lib.parse(train.train)
   if flags.FLAGS.dry_run:
     main_lib.dry_run(train.train)
   else:
+    compilation_cache.keep()
     config.call(
       train.train,
       settings=main_lib.settings(train.train),

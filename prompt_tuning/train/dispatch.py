@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -62,6 +63,37 @@ class Steps:
     )
     self._one = compiled(train_step)
     self._several = compiled(repeat(train_step))
+    self._ahead: futures.Future[Any] | None = None
+
+  def compile_ahead(
+    self,
+    state: Any,
+    frozen: Params,
+    batches: Sequence[Features],
+    rng: jax.Array,
+  ) -> None:
+    """Starts to compile in another thread; the first step waits for it.
+
+    XLA compiles without holding Python up, so that data are read meanwhile.
+    What does not compile is an error of the first step. A process that ends
+    before ends when the compiler is done, which cannot be stopped.
+
+    Args:
+      state: As of the steps to come; only shapes and shardings matter.
+      frozen: Likewise.
+      batches: As many as go to the device together, of the shape to come.
+      rng: As of the steps to come.
+
+    Raises:
+      ValueError: If a batch does not divide over the mesh.
+    """
+    step, on_device = self._program(batches)
+    # Shapes alone, for the state is donated to what comes first.
+    shapes = jax.tree.map(_shape, (state, frozen, on_device, rng))
+    pool = futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
+    # What is compiled is kept by JAX, by shapes: a call finds it there.
+    self._ahead = pool.submit(lambda: step.lower(*shapes).compile())
+    pool.shutdown(wait=False)
 
   def __call__(
     self,
@@ -75,17 +107,28 @@ class Steps:
     Raises:
       ValueError: If a batch does not divide over the mesh.
     """
+    if self._ahead is not None:
+      ahead, self._ahead = self._ahead, None
+      ahead.result()
+    step, on_device = self._program(batches)
+    # Whatever still moves between host and device here is a mistake.
+    with jax.transfer_guard("disallow"):
+      state, metrics = step(state, frozen, on_device, rng)
+    return state, StepMetrics(metrics)
+
+  def _program(self, batches: Sequence[Features]) -> tuple[Any, Any]:
+    """Returns what runs so many batches, and these on the devices."""
     is_one = len(batches) == 1
     on_device = mesh_lib.shard_batch(
       batches[0] if is_one else stack_padded(batches),
       self._mesh,
       axis=self._axis if is_one else self._axis + 1,
     )
-    # Whatever still moves between host and device here is a mistake.
-    with jax.transfer_guard("disallow"):
-      step = self._one if is_one else self._several
-      state, metrics = step(state, frozen, on_device, rng)
-    return state, StepMetrics(metrics)
+    return self._one if is_one else self._several, on_device
+
+
+def _shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def stack_padded(batches: Sequence[Features]) -> Features:

@@ -17,7 +17,7 @@ def fit(
   run: Run,
   frozen: Params,
   *,
-  train_step: TrainStep,
+  train_step: TrainStep | Steps,
   steps_per_dispatch: int = 1,
 ) -> FitResult:
   """Trains until the plan is done, patience runs out, or a signal comes.
@@ -25,7 +25,8 @@ def fit(
   Args:
     run: The run, which has not begun.
     frozen: The parameters that are not trained, on the devices.
-    train_step: As `make_train_step` returns it, not compiled.
+    train_step: As `make_train_step` returns it, not compiled; or `Steps` of
+      it, which may be compiling already.
     steps_per_dispatch: Steps that go to the device together, where so many
       follow before an evaluation or a save; else one does.
 
@@ -36,7 +37,11 @@ def fit(
       the mesh, nothing moves, or `steps_per_dispatch` is below 1.
   """
   check_steps_per_dispatch(steps_per_dispatch)
-  steps = Steps(train_step, run.state, mesh=run.mesh, axis=0)
+  steps = (
+    train_step
+    if isinstance(train_step, Steps)
+    else Steps(train_step, run.state, mesh=run.mesh, axis=0)
+  )
   run.begin()
   with watch_signals() as interrupt:
     try:

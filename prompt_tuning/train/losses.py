@@ -1,10 +1,18 @@
 """The training loss of T5: cross-entropy of the targets plus z-loss."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 from flax import struct
 from jax import numpy as jnp
 
-from prompt_tuning.types import Array, Float, Int
+from prompt_tuning.types import Array, Float, Int, Params
+
+# Logits of so many targets of every example exist at a time: in float32, with a
+# vocabulary of 32,128, each takes 128 KiB.
+TARGETS_AT_ONCE = 64
 
 
 @struct.dataclass
@@ -59,3 +67,95 @@ def loss_sums(
     num_tokens=jnp.sum(weights),
     num_correct=jnp.sum(correct * weights),
   )
+
+
+SumsOf = Callable[
+  [Params, Float[Array, "B T D"], Int[Array, "B T"], Float[Array, "B T"]],
+  LossSums,
+]
+"""`(parameters, hidden states, targets, weights) -> sums`."""
+
+
+def sum_over_targets(
+  sums_of: SumsOf,
+  params: Params,
+  hidden: Float[Array, "B T D"],
+  targets: Int[Array, "B T"],
+  weights: Float[Array, "B T"],
+) -> LossSums:
+  """Returns `sums_of` all targets, a part of the targets at a time.
+
+  Logits are the largest array of a step with long targets. Here neither they
+  nor their softmax are kept for the backward pass: the gradient of a part is
+  taken along with its loss, which costs no product twice. What of it nobody
+  asks for, that of frozen parameters, is not computed.
+
+  Args:
+    sums_of: Takes logits and sums their loss; only `loss` has a gradient.
+    params: What the logits are taken with.
+    hidden: What they are taken from.
+    targets: Token ids.
+    weights: 1 for real targets, 0 for padding.
+  """
+  length = targets.shape[1]
+  if length <= TARGETS_AT_ONCE:
+    return sums_of(params, hidden, targets, weights)
+  count = -(-length // TARGETS_AT_ONCE)
+  size = -(-length // count)
+
+  def parts(x):
+    padded = jnp.pad(
+      x, [(0, 0), (0, count * size - length)] + [(0, 0)] * (x.ndim - 2)
+    )
+    cut = padded.reshape(x.shape[0], count, size, *x.shape[2:])
+    return jnp.moveaxis(cut, 1, 0)
+
+  return _sum_over_parts(
+    sums_of, params, parts(hidden), (parts(targets), parts(weights))
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sum_over_parts(sums_of, params, hidden, labels):
+  def add(total, part):
+    x, (targets, weights) = part
+    return _add(total, sums_of(params, x, targets, weights)), None
+
+  return jax.lax.scan(add, _no_loss(), (hidden, labels))[0]
+
+
+def _forward(sums_of, params, hidden, labels):
+  def add(carry, part):
+    total, of_params = carry
+    x, (targets, weights) = part
+
+    def loss(params, x):
+      sums = sums_of(params, x, targets, weights)
+      return sums.loss, sums
+
+    gradients, sums = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+    return (_add(total, sums), _add(of_params, gradients[0])), gradients[1]
+
+  start = _no_loss(), jax.tree.map(jnp.zeros_like, params)
+  (total, of_params), of_hidden = jax.lax.scan(add, start, (hidden, labels))
+  return total, (of_params, of_hidden)
+
+
+def _backward(sums_of, gradients, cotangents):
+  del sums_of
+  of_params, of_hidden = jax.tree.map(
+    lambda gradient: (gradient * cotangents.loss).astype(gradient.dtype),
+    gradients,
+  )
+  return of_params, of_hidden, None
+
+
+_sum_over_parts.defvjp(_forward, _backward)
+
+
+def _no_loss() -> LossSums:
+  return LossSums(*[jnp.zeros((), jnp.float32)] * 4)
+
+
+def _add(one: Any, other: Any) -> Any:
+  return jax.tree.map(jnp.add, one, other)

@@ -13,8 +13,12 @@ import optax
 from flax import struct
 from jax import numpy as jnp
 
-from prompt_tuning.model.t5 import T5
-from prompt_tuning.train.losses import LossSums, loss_sums
+from prompt_tuning.model.t5 import T5, logits_params
+from prompt_tuning.train.losses import (
+  LossSums,
+  loss_sums,
+  sum_over_targets,
+)
 from prompt_tuning.train.optimizers import Optimizer
 from prompt_tuning.train.partition import merge
 from prompt_tuning.types import Array, Batch, Params, enum_member
@@ -85,19 +89,26 @@ def batch_loss(
   optional: dict[str, Any] = {
     name: batch[name] for name in _OPTIONAL if name in batch
   }
-  logits: Any = model.apply(
+  hidden: Any = model.apply(
     {"params": params},
     batch["encoder_input_tokens"],
     batch["decoder_input_tokens"],
     **optional,
     deterministic=dropout_rng is None,
     rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+    method="hidden",
   )
-  return loss_sums(
-    logits,
+
+  def sums_of(params, hidden, targets, weights):
+    logits: Any = model.apply({"params": params}, hidden, method="logits")
+    return loss_sums(logits, targets, weights, z_loss=z_loss)
+
+  return sum_over_targets(
+    sums_of,
+    logits_params(model.config, params),
+    hidden,
     batch["decoder_target_tokens"],
     batch["decoder_loss_weights"],
-    z_loss=z_loss,
   )
 
 

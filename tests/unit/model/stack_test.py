@@ -69,7 +69,6 @@ def test_every_stacked_parameter_has_an_axis_of_layers():
   ("attention", "how"),
   [
     (PromptAttention.FULL, {"scan_layers": True}),
-    (PromptAttention.FULL, {"remat": "elementwise"}),
     (PromptAttention.PREFIX, {"scan_layers": True, "remat": "layer"}),
   ],
 )
@@ -158,10 +157,7 @@ def test_rematerialisation_keeps_less():
     compiled = jax.jit(grad).lower(params["prompt"], rest).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
-  layer, elementwise, none = map(
-    temporary_bytes, ("layer", "elementwise", "none")
-  )
-  assert layer < 0.8 * elementwise < 0.8 * 0.9 * none
+  assert temporary_bytes("layer") < 0.8 * temporary_bytes("none")
 
 
 def test_a_scan_is_compiled_once_whatever_its_depth():

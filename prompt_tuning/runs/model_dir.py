@@ -1,0 +1,58 @@
+"""MODEL_DIR: whose it is, and what stands there besides checkpoints."""
+
+import json
+
+import jax
+
+from prompt_tuning import paths
+from prompt_tuning.train.run_identity import RunIdentity
+
+_RUN_FILE = "run.json"
+
+
+def check_same_run(model_dir: str, identity: RunIdentity) -> None:
+  """Refuses the folder of another run, even if its checkpoints are gone.
+
+  Raises:
+    ValueError: Naming what differs.
+  """
+  path = paths.as_path(model_dir) / _RUN_FILE
+  if not paths.exists(path):
+    return
+  before = RunIdentity.from_json(json.loads(paths.read_text(path)))
+  differences = identity.differences(before)
+  if differences:
+    lines = "".join(f"\n  {line}" for line in differences)
+    raise ValueError(
+      f"MODEL_DIR {model_dir} holds another run (there -> here):{lines}\nPass "
+      "another MODEL_DIR, or undo the changes to resume that run."
+    )
+
+
+def describe_run(
+  model_dir: str,
+  identity: RunIdentity,
+  *,
+  table: str,
+  config_text: str | None,
+) -> None:
+  """Writes what tells a run from another, and what repeats it.
+
+  Args:
+    model_dir: Where to.
+    identity: Of the run.
+    table: Its parameters.
+    config_text: A recipe that repeats it, if there is one.
+
+  Raises:
+    OSError: If the folder cannot be written.
+  """
+  if jax.process_index() != 0:
+    return
+  folder = paths.make_writable_dir(model_dir)
+  paths.write_text(
+    folder / _RUN_FILE, json.dumps(identity.as_json(), indent=2) + "\n"
+  )
+  paths.write_text(folder / "model-info.txt", table)
+  if config_text is not None:
+    paths.write_text(folder / "config.gin", config_text)

@@ -1,0 +1,85 @@
+"""The least that the backward pass of a frozen T5 needs of the forward pass.
+
+A product with a frozen weight needs nothing kept: its gradient is a product
+with the weight alone. What is left are the inputs of what is not linear,
+and both sides of attention's own products. With B rows, L encoder positions
+(slots included), T targets, M positions that a query sees, A branches of the
+feed-forward layer and s bytes a number:
+
+* a layer's residual streams, which its norms read: 2 B L D s in the encoder,
+  3 B T D s in the decoder;
+* queries, keys, values and the mixed values of each attention: 4 B L H K s; in
+  the decoder 6 B T H K s, and 2 B L H K s for what it reads of the encoder;
+* the powers of the softmax, float32: 4 B H L M, in the decoder 4 B H T (T + L);
+* the branches before their activations: A B L F s and A B T F s;
+* the softmax of the logits, float32: 4 B V for each target of those that are
+  taken at a time (`losses.TARGETS_AT_ONCE`);
+* what the last norms of both stacks read: B (L + T) D s.
+
+Dropout's draws, positions and masks are left out.
+"""
+
+from prompt_tuning.model.config import T5Config
+from prompt_tuning.train.losses import TARGETS_AT_ONCE
+
+_FLOAT32 = 4
+
+
+def activation_floor(
+  config: T5Config,
+  *,
+  batch_size: int,
+  inputs_length: int,
+  targets_length: int,
+  num_compiled: int = 0,
+  compiled_length: int = 0,
+) -> int:
+  """Returns bytes, of one microbatch where a batch is run in several.
+
+  Args:
+    config: The model's shape; no layer is computed anew.
+    batch_size: B.
+    inputs_length: L, slots and padding included.
+    targets_length: T, padding included.
+    num_compiled: N, prompts that are computed apart (`PromptAttention.PREFIX`).
+    compiled_length: P of these, in tokens.
+  """
+  seen = inputs_length + compiled_length
+  rows = _encoder(config, inputs_length, seen=seen) + _decoder(
+    config, inputs_length, targets_length, seen=seen
+  )
+  apart = _encoder(config, compiled_length, seen=compiled_length)
+  apart += _cross(config, compiled_length)
+  at_once = min(targets_length, TARGETS_AT_ONCE)
+  softmax = at_once * config.vocab_size * _FLOAT32
+  return batch_size * (rows + softmax) + num_compiled * apart
+
+
+def _encoder(config: T5Config, length: int, *, seen: int) -> int:
+  """Returns bytes an example."""
+  size, width, branches = _sizes(config)
+  numbers = length * (2 * config.embed_dim + 4 * width + branches)
+  powers = config.num_heads * length * seen * _FLOAT32
+  last = length * config.embed_dim * size
+  return config.num_encoder_layers * (numbers * size + powers) + last
+
+
+def _cross(config: T5Config, length: int) -> int:
+  """Returns bytes of keys and values of `length` encoder positions."""
+  size, width, _ = _sizes(config)
+  return config.num_decoder_layers * 2 * length * width * size
+
+
+def _decoder(config: T5Config, inputs: int, targets: int, *, seen: int) -> int:
+  size, width, branches = _sizes(config)
+  numbers = targets * (3 * config.embed_dim + 6 * width + branches)
+  powers = config.num_heads * targets * (targets + seen) * _FLOAT32
+  layers = config.num_decoder_layers * (numbers * size + powers)
+  return layers + _cross(config, inputs) + targets * config.embed_dim * size
+
+
+def _sizes(config: T5Config) -> tuple[int, int, int]:
+  """Returns bytes a number, H * K and A * F."""
+  width = config.num_heads * config.head_dim
+  branches = len(config.mlp_activations) * config.mlp_dim
+  return config.jax_dtype.itemsize, width, branches
