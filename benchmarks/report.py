@@ -210,9 +210,15 @@ class Report:
         f"{name}: the compiled step has {compiled / 1e9:,.1f} GFLOP, "
         f"{compiled / forward.forward_flops:.3f} x the forward pass "
         f"({forward.forward_flops / 1e9:,.1f} GFLOP); by formula it needs "
-        f"{needed:.3f} x."
+        f"{needed:.3f} x. {_allocated(measured.report['facts'])}"
       )
     return lines
+
+
+def _allocated(facts: Mapping[str, float]) -> str:
+  """Says what a step holds besides its arguments and results."""
+  mebibytes = facts.get("compiled_temporaries", 0) / 2**20
+  return f"It allocates {mebibytes:,.0f} MiB." if mebibytes else ""
 
 
 def _mode(name: str) -> Mode:

@@ -74,8 +74,11 @@ class Training:
       ).compile()
     self._facts["compile_seconds"] = time.perf_counter() - begin
     if self._counts_flops:
-      costs: Any = self._compiled[max(self._compiled)].cost_analysis()
+      largest = self._compiled[max(self._compiled)]
+      costs: Any = largest.cost_analysis()
       self._facts["compiled_flops"] = costs["flops"]
+      memory: Any = largest.memory_analysis()
+      self._facts["compiled_temporaries"] = memory.temp_size_in_bytes
     self._take_first()
 
   def start_like(self, other: "Training") -> None:

@@ -28,7 +28,7 @@ def keep() -> None:
   Call it before anything is compiled.
   """
   # JAX has read its variables by now.
-  is_said = jax.config.jax_compilation_cache_dir is not None
+  is_said = jax.config.read("jax_compilation_cache_dir") is not None
   if is_said or jax.distributed.is_initialized():
     return
   folder = default_folder()

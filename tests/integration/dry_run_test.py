@@ -319,7 +319,6 @@ class TestEvaluate:
         {"evaluations": [evaluation(task=f"{TASK}_unmeasured")]},
         "no task of 'dry_run_toy_unmeasured' has metrics",
       ),
-      ({"evaluations": [evaluation(batch_size=0)]}, "BATCH_SIZE 0"),
       ({"prompt_file": "/no/such/prompt.npy"}, "/no/such/prompt.npy"),
     ],
   )
@@ -327,6 +326,10 @@ class TestEvaluate:
     with pytest.raises((ValueError, OSError), match=message):
       dry_run.evaluate(**evaluating(tmp_path, **changes))
     assert not list(tmp_path.iterdir())
+
+  def test_no_batch_is_refused_where_it_is_said(self):
+    with pytest.raises(ValueError, match="BATCH_SIZE 0"):
+      evaluation(batch_size=0)
 
   def test_a_prompt_of_another_width(self, tmp_path, prompt_file):
     wide = dataclasses.replace(
