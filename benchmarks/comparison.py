@@ -112,7 +112,7 @@ class Startup:
     about: What it measures, in a sentence.
     rounds: Starts with each kind of cache.
     minutes: What it takes on two quiet cores, about.
-    reach: Seconds that a start without a cache may take.
+    reach: Seconds that a start may take, the first or a later one.
   """
 
   name: str
@@ -126,10 +126,10 @@ class Startup:
     return {"command": startup.readme_command(), "rounds": self.rounds}
 
   def measure(self, platform: str) -> Json:
-    """Starts the command with every kind of cache, in turns."""
+    """Starts the command as a first and as a later run, in turns."""
     starts = startup.measure(
       startup.readme_command(),
-      list(Cache),
+      [Cache.COLD, Cache.WARM],
       rounds=self.rounds,
       platform=platform,
     )
@@ -140,12 +140,17 @@ class Startup:
     return startup.markdown(startup.from_json(measured))
 
   def outcomes(self, measured: Json) -> list[Outcome]:
-    """Returns what came of the start without a cache."""
-    total = startup.total(startup.from_json(measured)[Cache.NONE])
-    outcome = Outcome(
-      about="command to first step, embedded model",
-      figure=f"{total.text(1)} s",
-      reach=f"at most {self.reach:g} s",
-      is_reached=total.median <= self.reach,
-    )
-    return [outcome]
+    """Returns what came of the first run and of later ones."""
+    totals = {
+      cache: startup.total(starts)
+      for cache, starts in startup.from_json(measured).items()
+    }
+    return [
+      Outcome(
+        about=f"command to first step, embedded model, {cache.value} cache",
+        figure=f"{total.text(1)} s",
+        reach=f"at most {self.reach:g} s",
+        is_reached=total.median <= self.reach,
+      )
+      for cache, total in totals.items()
+    ]

@@ -17,7 +17,7 @@ _FIRST_WORD = 3  # After padding, end of sequence and unknown.
 _CHOICES = {
   "dtype": ("float32", "bfloat16"),
   "weights_dtype": ("float32", "bfloat16"),
-  "remat": ("none", "elementwise", "layer"),
+  "remat": ("none", "layer"),
 }
 
 

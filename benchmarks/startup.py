@@ -51,7 +51,10 @@ PARTS = (
 
 
 class Cache(enum.Enum):
-  """Compiled programs kept by JAX between processes: none, new, or full."""
+  """What is kept of compiled programs between runs.
+
+  NONE keeps nothing, COLD is a user's first run, WARM any later one.
+  """
 
   NONE = "none"
   COLD = "cold"
@@ -182,11 +185,7 @@ def _start(
   command: Sequence[str], cache: pathlib.Path | None, platform: str
 ) -> Start:
   """Runs the command until its first step is done."""
-  environment = dict(os.environ) | {"JAX_PLATFORMS": platform}
-  if cache is None:
-    environment["JAX_ENABLE_COMPILATION_CACHE"] = "0"
-  else:
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+  environment = _environment(cache) | {"JAX_PLATFORMS": platform}
   with tempfile.TemporaryDirectory() as folder:
     timeline = pathlib.Path(folder) / "timeline.json"
     model_dir = f"--gin.MODEL_DIR={folder + '/run'!r}"
@@ -204,6 +203,19 @@ def _start(
         f"its first step was done:\n{ended.stderr[-2000:]}"
       )
     return read(json.loads(timeline.read_text()), begin=begin)
+
+
+def _environment(cache: pathlib.Path | None) -> dict[str, str]:
+  """Returns this process's, where runs keep programs in a folder, or none."""
+  # Whoever measures may keep them elsewhere, or other ones.
+  environment = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("JAX_COMPILATION_", "JAX_PERSISTENT_CACHE_"))
+  }
+  if cache is None:
+    return environment | {"JAX_ENABLE_COMPILATION_CACHE": "0"}
+  return environment | {"XDG_CACHE_HOME": str(cache)}
 
 
 def read(kept: Mapping[str, Any], *, begin: float) -> Start:

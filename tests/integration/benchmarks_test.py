@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from benchmarks import sizes
+from benchmarks import sizes, systems
+from benchmarks.flops import Mode
 from benchmarks.jobs import Job
 from benchmarks.remote import Remote
 
@@ -16,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = [
   "--size=tiny",
   "--vocab_size=64",
-  "--batch_size=8",  # Tests run on eight devices.
+  "--batch_size=2",
   "--inputs_length=6",
   "--targets_length=3",
   "--prompt_length=4",
@@ -25,9 +26,13 @@ TINY = [
 
 
 def run(module, *arguments):
+  environment = dict(os.environ)
+  # One device, as a machine has that measures, and not those of the tests.
+  environment.pop("XLA_FLAGS", None)
   return subprocess.run(
     [sys.executable, "-m", f"benchmarks.{module}", *arguments],
     cwd=ROOT,
+    env=environment,
     capture_output=True,
     text=True,
   )
@@ -63,6 +68,11 @@ def test_what_a_worker_prints_is_no_answer(capfd, monkeypatch, tmp_path):
       "worker.main()",
     ],
   )
+  monkeypatch.setitem(
+    systems.SYSTEMS,
+    "loud",
+    systems.Entry("loud_system", "System", Mode.FULL),
+  )
   monkeypatch.setenv("PYTHONPATH", str(tmp_path))
   job = Job(kind="train_step", sizes={"vocab_size": 8})
   with Remote("loud", job) as remote:
@@ -77,9 +87,9 @@ def test_what_a_worker_prints_is_no_answer(capfd, monkeypatch, tmp_path):
 def test_a_worker_that_ends_is_named():
   job = Job(kind="train_step", sizes=sizes.read("tiny", vocab_size=64))
   with pytest.raises(
-    RuntimeError, match=r"'theirs' ended with status 1 .*build"
+    RuntimeError, match=r"'ours:packed_length=3' ended with status 1 .*build"
   ):
-    Remote("theirs", job)
+    Remote("ours:packed_length=3", job)  # Rows too short for an example.
 
 
 @pytest.mark.parametrize(

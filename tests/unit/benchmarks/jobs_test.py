@@ -104,7 +104,7 @@ def test_verbalizers_differ():
     ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ({"dtype": "float16"}, "dtype must be one of float32, bfloat16"),
     ({"lengths": ((3, 1), (0, 2))}, "occurs, got 0 and 2"),
-    ({"remat": "all"}, "remat must be one of none, elementwise, layer"),
+    ({"remat": "all"}, "remat must be one of none, layer"),
     ({"kind": "eval", "packed_length": 64}, "packed_length=64 is a setting of"),
     ({"kind": "eval", "targets_length": 1}, "cannot be told apart"),
   ],

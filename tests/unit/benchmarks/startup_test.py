@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import startup, startup_probe
 from benchmarks.startup import Cache, Start
+from prompt_tuning.runs import compilation_cache
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -73,6 +74,16 @@ def test_caches_take_turns_and_one_is_filled_before(monkeypatch):
   one, other = [None, "cold_0", "warm"], ["warm", "cold_1", None]
   assert calls == ["warm", *one, *other]
   assert [len(measured[cache]) for cache in Cache] == [2, 2, 2]
+
+
+def test_programs_are_kept_where_a_run_keeps_them(tmp_path, monkeypatch):
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
+  for name, value in startup._environment(tmp_path).items():
+    monkeypatch.setenv(name, value)
+  assert compilation_cache.default_folder().is_relative_to(tmp_path)
+  assert compilation_cache.FOLDER not in startup._environment(tmp_path)
+  nowhere = startup._environment(None)
+  assert nowhere["JAX_ENABLE_COMPILATION_CACHE"] == "0"
 
 
 def test_starts_can_be_kept_and_shown():
