@@ -1,6 +1,7 @@
 """The decoder of T5, teacher forced or step by step with a cache."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -46,6 +47,10 @@ class Cache:
   index: Array
   visible: Array
   layers: Any
+
+
+Attend = Callable[[Float[Array, "B T D"]], Float[Array, "B T V"]]
+"""Takes the product with every row of the embedding table, float32."""
 
 
 class DecoderLayer(nn.Module):
@@ -152,18 +157,17 @@ class Decoder(nn.Module):
         dtype=jnp.dtype("float32"),
       )
 
-  def _logits(self, x, table, *, deterministic=True):
+  def _logits(self, x, attend: Attend, *, deterministic=True):
     x = dropout(self, self.decoder_norm(x), deterministic=deterministic)
     if not self.config.tie_embeddings:
       return self.logits_dense(x)
-    x = x.astype(jnp.float32) * self.config.embed_dim**-0.5
-    return x @ table.astype(jnp.float32).T
+    return attend(x.astype(jnp.float32) * self.config.embed_dim**-0.5)
 
   def __call__(
     self,
     x: Float[Array, "B T D"],
     encoded: Float[Array, "B L D"],
-    table: Float[Array, "V D"],
+    attend: Attend,
     *,
     mask: Bool[Array, "#B 1 T T"],
     cross_mask: Bool[Array, "B 1 #T L"],
@@ -187,7 +191,7 @@ class Decoder(nn.Module):
       rows,
       deterministic,
     )
-    return self._logits(x, table, deterministic=deterministic)
+    return self._logits(x, attend, deterministic=deterministic)
 
   def cross_keys_values(self, encoded: Float[Array, "B L D"]) -> Any:
     """Returns what targets read of the encoder's output in every layer."""
@@ -226,7 +230,7 @@ class Decoder(nn.Module):
     )
 
   def decode_step(
-    self, x: Float[Array, "B 1 D"], table: Float[Array, "V D"], cache: Cache
+    self, x: Float[Array, "B 1 D"], attend: Attend, cache: Cache
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Returns the logits that follow one position, and the grown cache."""
     length = jax.tree.leaves(
@@ -239,7 +243,7 @@ class Decoder(nn.Module):
     x, layers = run_layers(
       self.layers, "decode_step", x, cache.layers, cache.index, visible, bias
     )
-    logits = self._logits(x, table)[:, 0]
+    logits = self._logits(x, attend)[:, 0]
     return logits, Cache(
       index=cache.index + 1, visible=cache.visible, layers=layers
     )

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from prompt_tuning.backbone import Backbone
-from prompt_tuning.model import t5
+from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.initialization import Initialization
 from prompt_tuning.model.stack import stack_layers
 from prompt_tuning.model.t5 import T5
@@ -30,12 +30,21 @@ class Network:
     params: All parameters; `prompt/embedding` where there is a prompt.
     layout: Where slots stand.
     fingerprint: Names the backbone, on a prompt's card and in a checkpoint.
+    dtype: The type that the backbone's weights are kept in.
   """
 
   model: T5
   params: Params
   layout: Layout
   fingerprint: str
+  dtype: str
+
+  @property
+  def identity(self) -> str:
+    """The backbone of a run: kept less exactly it is another run's."""
+    if self.dtype == "float32":
+      return self.fingerprint
+    return f"{self.fingerprint} in {self.dtype}"
 
 
 def build_network(
@@ -59,23 +68,26 @@ def build_network(
   """
   weights_rng, prompt_rng = jax.random.split(rng)
   check_start(backbone, from_scratch=from_scratch)
+  # A prompt belongs to the weights, however they are kept and their layers run.
   if from_scratch:
     params = backbone.from_scratch(weights_rng)
+    fingerprint = artifact.fingerprint(params)
+    if backbone.config.scan_layers:
+      params = stack_layers(params)
   else:
-    params = backbone.load()
-  # A prompt belongs to the weights, however their layers are run.
-  fingerprint = artifact.fingerprint(params)
-  if backbone.config.scan_layers:
-    params = stack_layers(params)
+    loaded = backbone.load()
+    params, fingerprint = loaded.params, loaded.fingerprint
+  dtype = _kept_in(backbone, from_scratch=from_scratch)
   if prompt is None:
     return Network(
       model=T5(backbone.config),
       params=params,
       layout=layout_lib.prefix(0),
       fingerprint=fingerprint,
+      dtype=dtype,
     )
   module = prompt.module(
-    embeddings=params["token_embedder"]["embedding"],
+    embeddings=quantization.float_table(params["token_embedder"]),
     encode=backbone.vocabulary.encode,
     backbone_fingerprint=fingerprint,
   )
@@ -84,6 +96,7 @@ def build_network(
     params={**params, "prompt": init_prompt(module, prompt_rng)},
     layout=prompt.layout(backbone.vocabulary.encode),
     fingerprint=fingerprint,
+    dtype=dtype,
   )
 
 
@@ -116,13 +129,17 @@ def abstract_network(
     )
     layout = prompt.layout(backbone.vocabulary.encode)
   model = T5(config, prompt=module)
-  kept = jnp.dtype("float32" if from_scratch else backbone.dtype)
-  params = {
-    # A prompt is kept as it is trained, whatever the backbone is stored in.
-    name: part if name == "prompt" else _in_dtype(part, kept)
-    for name, part in t5.abstract_params(model).items()
-  }
-  return Network(model=model, params=params, layout=layout, fingerprint="")
+  kept = _kept_in(backbone, from_scratch=from_scratch)
+  params = dict(t5.abstract_params(model))
+  # A prompt is kept as it is trained, whatever the backbone is stored in.
+  own = {name: params.pop(name) for name in ("prompt",) if name in params}
+  return Network(
+    model=model,
+    params={**quantization.abstract_params(params, kept), **own},
+    layout=layout,
+    fingerprint="",
+    dtype=kept,
+  )
 
 
 def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
@@ -130,7 +147,8 @@ def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
 
   Raises:
     ValueError: If both or neither of a checkpoint and random weights are asked
-      for, or another initialization and no random weights.
+      for, another initialization and no random weights, or random weights in
+      int8.
   """
   if from_scratch and backbone.checkpoint is not None:
     raise ValueError(
@@ -142,6 +160,11 @@ def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
       "No backbone checkpoint is given: set INITIAL_CHECKPOINT_PATH, or say "
       "FROM_SCRATCH = True to pre-train."
     )
+  if from_scratch and backbone.dtype == quantization.INT8:
+    raise ValueError(
+      "FROM_SCRATCH is set, but BACKBONE_DTYPE is 'int8', in which no weight "
+      "can be trained; leave it at 'float32'."
+    )
   kind = Initialization(backbone.initialization)
   if not from_scratch and kind is not Initialization.T5:
     raise ValueError(
@@ -150,10 +173,8 @@ def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
     )
 
 
-def _in_dtype(params: Params, dtype: jnp.dtype) -> Params:
-  return jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), params
-  )
+def _kept_in(backbone: Backbone, *, from_scratch: bool) -> str:
+  return "float32" if from_scratch else backbone.dtype
 
 
 def init_prompt(module: Prompt | PromptBank, rng: jax.Array) -> Params:

@@ -168,7 +168,7 @@ def train(
   )
   state, frozen = _place(network, trainable, optimizer, mesh, hardware)
   identity = RunIdentity(
-    backbone=network.fingerprint,
+    backbone=network.identity,
     trainable=list(trainable),
     seed=seed,
     config={
@@ -403,6 +403,7 @@ def _exporter(model_dir, network, prompt, inputs, selection):
     task=inputs.name,
     layout=prompt.layout_text,
     attention=PromptAttention(prompt.attention).value,
+    backbone_dtype=network.dtype,
   )
   return PromptExporter(
     model_dir, card, metric=None if selection is None else selection.metric
