@@ -5,14 +5,15 @@ import dataclasses
 import jax
 from absl import logging
 
-from prompt_tuning.checkpoints.load import load_backbone
+from prompt_tuning.checkpoints.load import Loaded, load_backbone
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.model import t5
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.initialization import Initialization, give_heads_roles
+from prompt_tuning.model.quantization import INT8
 from prompt_tuning.types import Params, enum_member
 
-_DTYPES = ("float32", "bfloat16")
+_DTYPES = ("float32", "bfloat16", INT8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,8 @@ class Backbone:
     vocabulary: What its embedding table's rows stand for.
     checkpoint: Folder of the weights (T5X, Hugging Face or a run of this
       project), or None, which is allowed only where a run starts from scratch.
-    dtype: Type in which the weights are kept, "float32" or "bfloat16".
+    dtype: Type in which the weights are kept, "float32", "bfloat16", or "int8"
+      (`model.quantization`), in which no matrix can be trained.
     initialization: How it begins where a run starts from scratch.
 
   Raises:
@@ -65,8 +67,8 @@ class Backbone:
     """What to call it in a log."""
     return self.checkpoint or "a T5 from scratch"
 
-  def load(self) -> Params:
-    """Reads the weights; a weight that is missing is an error.
+  def load(self) -> Loaded:
+    """Reads the weights as the model takes them; a missing one is an error.
 
     Raises:
       ValueError: If no checkpoint is named, or it does not fit `config`.

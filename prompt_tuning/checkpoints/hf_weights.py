@@ -1,12 +1,12 @@
 """The weight files of Hugging Face folders: safetensors or PyTorch's own."""
 
+import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning import paths
@@ -14,16 +14,18 @@ from prompt_tuning import paths
 _SAFETENSORS = "model.safetensors"
 _PYTORCH = "pytorch_model.bin"
 
+Read = Callable[[], np.ndarray]
+"""Reads one weight, anew at every call."""
 
-def read(folder: paths.PathLike, *, dtype: str) -> dict[str, np.ndarray]:
-  """Reads all weights of a folder, split over several files or not.
+
+def open_folder(folder: paths.PathLike) -> dict[str, Read]:
+  """Opens all weights of a folder, split over several files or not.
 
   Args:
     folder: A local folder.
-    dtype: The type to return.
 
   Returns:
-    Arrays by their names in the file.
+    What reads each weight, by its name in the file.
 
   Raises:
     ValueError: If there are no weights, a file is truncated or corrupt, or the
@@ -36,13 +38,13 @@ def read(folder: paths.PathLike, *, dtype: str) -> dict[str, np.ndarray]:
       f"Hugging Face folders are read from local disk only; copy "
       f"{os.fspath(folder)} to one."
     )
-  readers = {_SAFETENSORS: _read_safetensors, _PYTORCH: _read_pytorch}
-  for name, reader in readers.items():
+  openers = {_SAFETENSORS: _open_safetensors, _PYTORCH: _open_pytorch}
+  for name, opener in openers.items():
     files = _files(folder, name)
     if files:
-      weights: dict[str, np.ndarray] = {}
+      weights: dict[str, Read] = {}
       for file in files:
-        weights |= reader(file, jnp.dtype(dtype))
+        weights |= opener(file)
       return weights
   raise ValueError(
     f"{os.fspath(folder)} holds neither {_SAFETENSORS} nor {_PYTORCH}; it "
@@ -77,21 +79,27 @@ def _files(folder: paths.PathLike, name: str) -> list[pathlib.Path]:
   return [folder / shard for shard in sorted(set(shards))]
 
 
-def _read_safetensors(
-  path: pathlib.Path, dtype: np.dtype
-) -> dict[str, np.ndarray]:
+def _open_safetensors(path: pathlib.Path) -> dict[str, Read]:
   library = _import_safetensors()
+
+  def read(name: str) -> np.ndarray:
+    # Opened for each weight: what is read of a mapped file counts as this
+    # process's memory until it is closed.
+    try:
+      with library.safe_open(path, framework="np") as file:
+        return file.get_tensor(name)
+    except (library.SafetensorError, OSError) as error:
+      raise _broken(path, error) from error
+
   try:
     with library.safe_open(path, framework="np") as file:
-      return {
-        name: file.get_tensor(name).astype(dtype, copy=False)
-        for name in file.keys()  # noqa: SIM118  # It is not a dictionary.
-      }
+      names = list(file.keys())
   except (library.SafetensorError, OSError) as error:
     raise _broken(path, error) from error
+  return {name: functools.partial(read, name) for name in names}
 
 
-def _read_pytorch(path: pathlib.Path, dtype: np.dtype) -> dict[str, np.ndarray]:
+def _open_pytorch(path: pathlib.Path) -> dict[str, Read]:
   try:
     import torch  # pyright: ignore[reportMissingImports]
   except ImportError as error:
@@ -104,11 +112,12 @@ def _read_pytorch(path: pathlib.Path, dtype: np.dtype) -> dict[str, np.ndarray]:
     tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
   except Exception as error:  # PyTorch raises many types.
     raise _broken(path, error) from error
-  # numpy has no bfloat16 of its own; float32 holds every value of it.
-  return {
-    name: tensor.to(torch.float32).numpy().astype(dtype, copy=False)
-    for name, tensor in tensors.items()
-  }
+
+  def read(name: str) -> np.ndarray:
+    # numpy has no bfloat16 of its own; float32 holds every value of it.
+    return tensors[name].to(torch.float32).numpy()
+
+  return {name: functools.partial(read, name) for name in tensors}
 
 
 def _broken(path: pathlib.Path, error: Exception) -> ValueError:

@@ -9,9 +9,10 @@ transformers 5) or `scale_decoder_outputs` (since).
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning import paths
@@ -69,13 +70,30 @@ def read(folder: paths.PathLike, *, dtype: str = "float32") -> Model:
     dtype: The type of the parameters returned.
 
   Raises:
+    ValueError: As `leaves`.
+    ImportError: If the weights are in a format whose package is missing.
+  """
+  flat = {
+    path: array.astype(jnp.dtype(dtype), copy=False)
+    for path, array in leaves(folder)
+  }
+  return Model(config=read_config(folder), params=tree.unflatten(flat))
+
+
+def leaves(folder: paths.PathLike) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields paths and arrays of a model's parameters, one at a time.
+
+  Args:
+    folder: As for `read`.
+
+  Raises:
     ValueError: If the model is not one of the T5 family, or weights are
       missing, extra or contradict the configuration.
     ImportError: If the weights are in a format whose package is missing.
   """
   settings = _read_settings(folder)
   source = os.fspath(folder)
-  weights = hf_weights.read(folder, dtype=dtype)
+  weights = hf_weights.open_folder(folder)
   config = _to_config(settings, source=source)
   _drop_copies(weights, source=source)
   _check_logits(weights, settings, config, source=source)
@@ -87,11 +105,9 @@ def read(folder: paths.PathLike, *, dtype: str = "float32") -> Model:
       f"{source}: the weights are not those that {CONFIG} describes; missing "
       f"{missing[:10]}, extra {extra[:10]}."
     )
-  flat = {
-    ours: weights[theirs].T if hf_names.is_transposed(ours) else weights[theirs]
-    for ours, theirs in pairs.items()
-  }
-  return Model(config=config, params=tree.unflatten(flat))
+  for ours, theirs in pairs.items():
+    array = weights[theirs]()
+    yield ours, array.T if hf_names.is_transposed(ours) else array
 
 
 def read_config(folder: paths.PathLike) -> T5Config:
@@ -213,7 +229,7 @@ def _to_settings(config: T5Config, dtype: str) -> dict[str, Any]:
   }
 
 
-def _drop_copies(weights: dict[str, np.ndarray], *, source: str) -> None:
+def _drop_copies(weights: dict[str, hf_weights.Read], *, source: str) -> None:
   """Drops entries that repeat another or that the model never reads."""
   table = weights.get("shared.weight")
   for name in hf_names.COPIES_OF_TABLE:
@@ -222,7 +238,7 @@ def _drop_copies(weights: dict[str, np.ndarray], *, source: str) -> None:
       continue
     if table is None:
       weights["shared.weight"] = table = copy
-    elif not np.array_equal(copy, table):
+    elif not np.array_equal(copy(), table()):
       raise ValueError(
         f"{source}: {name} differs from shared.weight; this T5 has one table "
         "of embeddings for encoder and decoder."
@@ -232,7 +248,7 @@ def _drop_copies(weights: dict[str, np.ndarray], *, source: str) -> None:
 
 
 def _check_logits(
-  weights: dict[str, np.ndarray],
+  weights: dict[str, hf_weights.Read],
   settings: Mapping[str, Any],
   config: T5Config,
   *,
@@ -249,7 +265,8 @@ def _check_logits(
       )
     return
   head = weights.pop(hf_names.LOGITS, None)
-  if head is not None and not np.array_equal(head, weights["shared.weight"]):
+  table = weights.get("shared.weight")
+  if head and table and not np.array_equal(head(), table()):
     raise ValueError(
       f"{source}: {CONFIG} ties the logits to the embeddings, but "
       f"{hf_names.LOGITS} differs from shared.weight; set "

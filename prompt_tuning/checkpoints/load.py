@@ -7,15 +7,23 @@ import json
 import os
 import pathlib
 import re
-from typing import Any
+from collections.abc import Iterator
 
+import jax
+import numpy as np
 from absl import logging
 
 from prompt_tuning import paths
 from prompt_tuning.checkpoints import huggingface, orbax_tree, t5x, tree
-from prompt_tuning.model import t5
+from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.config import T5Config
-from prompt_tuning.model.stack import unstack_layers
+from prompt_tuning.model.stack import (
+  stack_layers,
+  stacked_place,
+  unstack_leaves,
+)
+from prompt_tuning.prompts import artifact
+from prompt_tuning.types import Params
 
 _STEP = re.compile(r"checkpoint_(\d+)")
 # Where soft prompts stand, here and in checkpoints of google's prompt tuning.
@@ -33,10 +41,37 @@ class Format(enum.Enum):
   HUGGING_FACE = "Hugging Face transformers"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loaded:
+  """The weights of a T5 as loaded.
+
+  Attributes:
+    params: A nested dictionary of numpy arrays, exactly the model's parameters,
+      layers stacked where the model scans them.
+    fingerprint: Names them, as `prompts.artifact.fingerprint`: of the weights
+      in the checkpoint, whatever they are kept in.
+  """
+
+  params: Params
+  fingerprint: str
+
+  @classmethod
+  def of(cls, params: Params, *, scan_layers: bool) -> "Loaded":
+    """Returns weights with an entry a layer as if they had been loaded."""
+    return cls(
+      params=stack_layers(params) if scan_layers else params,
+      fingerprint=artifact.fingerprint(params),
+    )
+
+
 def load_backbone(
   path: paths.PathLike, *, config: T5Config, dtype: str = "float32"
-) -> dict[str, Any]:
-  """Loads the weights of a T5.
+) -> Loaded:
+  """Loads the weights of a T5, one at a time.
+
+  Each is brought into the type that it is kept in before the next is read, so
+  that what loading needs is what it returns and one array of the checkpoint.
+  (T5X's checkpoints in one file are read whole.)
 
   Soft prompts that the checkpoint may hold are left out, and named in the log:
   a prompt is loaded from its own file (`prompts.artifact`).
@@ -44,11 +79,7 @@ def load_backbone(
   Args:
     path: What `find_checkpoint` takes.
     config: The model that the weights must fit.
-    dtype: The type of the parameters returned.
-
-  Returns:
-    A nested dictionary of numpy arrays, exactly the model's parameters, an
-    entry a layer whether the model scans them or not.
+    dtype: What they are kept in, see `model.quantization.keep`.
 
   Raises:
     ValueError: If there is no checkpoint, it is broken, or a weight is missing,
@@ -60,30 +91,97 @@ def load_backbone(
   logging.info("Loading the backbone from %s (%s).", source, kind.value)
   if kind is Format.HUGGING_FACE:
     _check_config(huggingface.read_config(checkpoint), config, source=source)
-    params = huggingface.read(checkpoint, dtype=dtype).params
-  elif kind is Format.T5X:
-    params = t5x.read(checkpoint, dtype=dtype).params
-  elif kind is Format.T5X_ORBAX:
-    params = orbax_tree.read_t5x_params(checkpoint, dtype=dtype)
-  else:
-    params = dict(
-      unstack_layers(
-        orbax_tree.read_tree(
-          checkpoint / _STATE, subtree=_TRAINABLE, dtype=dtype
-        )
-      )
-    )
-  backbone = _without_prompts(params, source=source)
-  if not backbone:
+  weights = _Weights(config, dtype)
+  prompts = []
+  for name, array in _leaves(checkpoint, kind):
+    if _PROMPT.fullmatch(name):
+      prompts.append(name)
+    else:
+      weights.add(name, array)
+  if not weights.found:
     raise ValueError(
       f"{source} was written by prompt tuning and holds no backbone, only "
-      f"{', '.join(tree.flatten(params))}. Give the checkpoint of the model "
-      "that it was tuned on."
+      f"{', '.join(prompts)}. Give the checkpoint of the model that it was "
+      "tuned on."
     )
-  one_by_one = dataclasses.replace(config, scan_layers=False)
-  expected = t5.abstract_params(t5.T5(one_by_one))
-  tree.check_tree(backbone, expected, source=source)
-  return backbone
+  if prompts:
+    logging.info(
+      "Not part of the backbone, so not loaded from %s: %s.",
+      source,
+      ", ".join(prompts),
+    )
+  return weights.loaded(source=source)
+
+
+def _leaves(
+  checkpoint: pathlib.Path, kind: Format
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields paths and arrays as stored, an entry a layer."""
+  match kind:
+    case Format.HUGGING_FACE:
+      return huggingface.leaves(checkpoint)
+    case Format.T5X:
+      return t5x.leaves(checkpoint)
+    case Format.T5X_ORBAX:
+      return orbax_tree.t5x_leaves(checkpoint)
+    case Format.RUN:
+      return unstack_leaves(
+        orbax_tree.leaves(checkpoint / _STATE, subtree=_TRAINABLE)
+      )
+
+
+class _Weights:
+  """The weights of a model, filled one by one.
+
+  Attributes:
+    found: Shape and type of every weight that was added.
+  """
+
+  def __init__(self, config: T5Config, dtype: str):
+    self._config, self._dtype = config, dtype
+    one_by_one = dataclasses.replace(config, scan_layers=False)
+    self._expected = t5.abstract_params(t5.T5(one_by_one))
+    self._shapes = {
+      path: leaf.shape for path, leaf in tree.flatten(self._expected).items()
+    }
+    self._samples: dict[str, artifact.Sample] = {}
+    self._kept: dict[str, np.ndarray] = {}
+    self.found: dict[str, jax.ShapeDtypeStruct] = {}
+
+  def add(self, path: str, array: np.ndarray) -> None:
+    """Takes a weight of one layer; what does not fit is only noted."""
+    self.found[path] = jax.ShapeDtypeStruct(array.shape, array.dtype)
+    if self._shapes.get(path) != array.shape:
+      return
+    self._samples[path] = artifact.sample(array)
+    for name, part in quantization.keep(path, array, self._dtype).items():
+      self._put(name, part)
+
+  def _put(self, path: str, array: np.ndarray) -> None:
+    place = stacked_place(path) if self._config.scan_layers else None
+    if place is None:
+      self._kept[path] = array
+      return
+    stacked, index = place
+    if stacked not in self._kept:
+      shape = (self._num_layers(path), *array.shape)
+      self._kept[stacked] = np.empty(shape, array.dtype)
+    self._kept[stacked][index] = array
+
+  def _num_layers(self, path: str) -> int:
+    is_encoder = path.startswith("encoder/")
+    config = self._config
+    return (
+      config.num_encoder_layers if is_encoder else config.num_decoder_layers
+    )
+
+  def loaded(self, *, source: str) -> Loaded:
+    """Returns the weights, if they are exactly those of the model."""
+    tree.check_tree(tree.unflatten(self.found), self._expected, source=source)
+    return Loaded(
+      params=tree.unflatten(self._kept),
+      fingerprint=artifact.fingerprint_of_samples(self._samples),
+    )
 
 
 def find_checkpoint(path: paths.PathLike) -> pathlib.Path:
@@ -197,20 +295,6 @@ def _near_names(path: pathlib.Path) -> str:
   if not beside:
     return f" {path.parent} does not exist or is empty."
   return f" {path.parent} holds {', '.join(beside[:10])}."
-
-
-def _without_prompts(params: dict[str, Any], *, source: str) -> dict[str, Any]:
-  flat = tree.flatten(params)
-  prompts = [name for name in flat if _PROMPT.fullmatch(name)]
-  if prompts:
-    logging.info(
-      "Not part of the backbone, so not loaded from %s: %s.",
-      source,
-      ", ".join(prompts),
-    )
-  return tree.unflatten(
-    {name: leaf for name, leaf in flat.items() if name not in prompts}
-  )
 
 
 def _check_config(stored: T5Config, config: T5Config, *, source: str) -> None:

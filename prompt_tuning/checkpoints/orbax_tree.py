@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from prompt_tuning import paths
-from prompt_tuning.checkpoints import scanned, tree, zarr
+from prompt_tuning.checkpoints import scanned, zarr
 
 _METADATA = "_METADATA"
 
@@ -22,60 +22,46 @@ def is_tree(directory: paths.PathLike) -> bool:
   return paths.exists(paths.as_path(directory) / _METADATA)
 
 
-def read_tree(
-  directory: paths.PathLike,
-  *,
-  subtree: str | None = None,
-  dtype: str | None = None,
-) -> dict[str, Any]:
-  """Reads a tree of arrays, or one part of it.
+def leaves(
+  directory: paths.PathLike, *, subtree: str | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields paths and arrays of a tree, or of one part of it, one at a time.
 
   Args:
     directory: The folder that holds `_METADATA`.
-    subtree: The only top-level key to read; the result is what is under it.
-    dtype: The type to return; the stored one by default.
-
-  Returns:
-    A nested dictionary of numpy arrays.
+    subtree: The only top-level key to read; paths are those under it.
 
   Raises:
     ValueError: If it is incomplete, corrupt or has no such part; the message
       names the folder.
   """
   metadata = _read_metadata(directory)
-  flat = {}
-  for keys in _array_keys(metadata):
-    if subtree is None or keys[0] == subtree:
-      kept = keys if subtree is None else keys[1:]
-      name = ".".join(keys)
-      flat["/".join(kept)] = _read_array(directory, name, metadata, dtype)
-  if not flat:
+  wanted = [
+    keys
+    for keys in _array_keys(metadata)
+    if subtree is None or keys[0] == subtree
+  ]
+  if not wanted:
     raise ValueError(
       f"The Orbax checkpoint in {os.fspath(directory)} holds no arrays"
       + (f" under {subtree!r}." if subtree else ".")
     )
-  return tree.unflatten(flat)
+  for keys in wanted:
+    path = "/".join(keys if subtree is None else keys[1:])
+    yield path, _read_array(directory, ".".join(keys), metadata)
 
 
-def read_t5x_params(
-  directory: paths.PathLike, *, dtype: str | None = None
-) -> dict[str, Any]:
-  """Reads the parameters that T5X saved with Orbax.
+def t5x_leaves(directory: paths.PathLike) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields paths and arrays of the parameters that T5X saved with Orbax.
 
   Args:
     directory: The folder `checkpoint_<step>`, which holds `state/`.
-    dtype: The type to return; the stored one by default.
-
-  Returns:
-    A nested dictionary of numpy arrays. The optimizer state is not read.
 
   Raises:
     ValueError: If it is incomplete or corrupt.
   """
-  params = read_tree(
-    paths.as_path(directory) / "state", subtree="target", dtype=dtype
-  )
-  return scanned.unroll(params, source=os.fspath(directory))
+  stored = leaves(paths.as_path(directory) / "state", subtree="target")
+  return scanned.unroll(stored, source=os.fspath(directory))
 
 
 def _read_metadata(directory: paths.PathLike) -> dict[str, Any]:
@@ -102,7 +88,6 @@ def _read_array(
   directory: paths.PathLike,
   name: str,
   metadata: Mapping[str, Any],
-  dtype: str | None,
 ) -> np.ndarray:
   if metadata.get("use_ocdbt", True):
     store = {
@@ -117,5 +102,4 @@ def _read_array(
     {"driver": driver, "kvstore": store},
     source=f"{os.fspath(directory)} ({name})",
     sparse=not metadata.get("store_array_data_equal_to_fill_value", False),
-    dtype=dtype,
   )

@@ -14,7 +14,7 @@ import dataclasses
 import enum
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -78,22 +78,40 @@ def read(
   """
   path = paths.as_path(directory) / FILE_NAME
   content = _unpack(path)
-  target = content["optimizer"]["target"]
   state = content["optimizer"].get("state", {})
-  params = _load_leaves(target, directory, dtype=dtype, allow_none=False)
+  params = {
+    name: array if dtype is None else array.astype(jnp.dtype(dtype))
+    for name, array in _params(content, directory)
+  }
   optimizer_state = None
   if with_optimizer_state:
-    optimizer_state = _load_leaves(
-      state.get("param_states", {}), directory, dtype=None, allow_none=True
+    stored = state.get("param_states", {})
+    optimizer_state = tree.unflatten(
+      dict(_leaves(stored, directory, allow_none=True))
     )
   step = state.get("step")
   if not isinstance(step, int | np.ndarray | np.generic):
     raise ValueError(f"{path} does not say at which step it was written.")
   return Checkpoint(
     step=int(step),
-    params=scanned.unroll(params, source=os.fspath(directory)),
+    params=tree.unflatten(params),
     optimizer_state=optimizer_state,
   )
+
+
+def leaves(directory: paths.PathLike) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields paths and arrays of a checkpoint's parameters, as `read` has them.
+
+  Only one array is in memory at a time, unless all are inside the msgpack file.
+
+  Args:
+    directory: The folder `checkpoint_<step>`.
+
+  Raises:
+    ValueError: If a file is missing, truncated, corrupt or of another version.
+  """
+  content = _unpack(paths.as_path(directory) / FILE_NAME)
+  yield from _params(content, directory)
 
 
 def save(
@@ -194,35 +212,33 @@ def _is_description(node: Any) -> bool:
   return isinstance(node, Mapping) and isinstance(node.get("driver"), str)
 
 
-def _load_leaves(
-  nested: Mapping[str, Any],
-  directory: paths.PathLike,
-  *,
-  dtype: str | None,
-  allow_none: bool,
-) -> dict[str, Any]:
-  """Replaces TensorStore descriptions by arrays, and casts."""
-  leaves = {}
+def _params(
+  content: Mapping[str, Any], directory: paths.PathLike
+) -> Iterator[tuple[str, np.ndarray]]:
+  stored = _leaves(content["optimizer"]["target"], directory, allow_none=False)
+  return scanned.unroll(stored, source=os.fspath(directory))
+
+
+def _leaves(
+  nested: Mapping[str, Any], directory: paths.PathLike, *, allow_none: bool
+) -> Iterator[tuple[str, Any]]:
+  """Replaces TensorStore descriptions by arrays, one at a time."""
   for name, leaf in tree.flatten(nested, is_leaf=_is_description).items():
     if _is_description(leaf):
-      leaves[name] = _load_described(leaf, directory, dtype)
+      yield name, _load_described(leaf, directory)
     elif leaf is None and allow_none:
-      leaves[name] = None
+      yield name, None
     elif isinstance(leaf, np.ndarray | np.generic):
-      array = np.asarray(leaf)
-      leaves[name] = array if dtype is None else array.astype(jnp.dtype(dtype))
+      yield name, np.asarray(leaf)
     else:
       raise ValueError(
         f"{os.fspath(directory)}: weight {name} is {type(leaf).__name__}, "
         "expected an array; the checkpoint is corrupt."
       )
-  return tree.unflatten(leaves)
 
 
 def _load_described(
-  description: Mapping[str, Any],
-  directory: paths.PathLike,
-  dtype: str | None,
+  description: Mapping[str, Any], directory: paths.PathLike
 ) -> np.ndarray:
   if description["driver"] != "zarr":
     raise ValueError(
@@ -242,5 +258,4 @@ def _load_described(
   return zarr.read_array(
     paths.as_path(directory) / folder,
     shape=None if shape is None else tuple(shape),
-    dtype=dtype,
   )

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning import paths
@@ -19,21 +18,19 @@ def read_array(
   path: paths.PathLike,
   *,
   shape: tuple[int, ...] | None = None,
-  dtype: str | None = None,
 ) -> np.ndarray:
   """Reads one array, whatever its chunks and compressor.
 
   Args:
     path: The folder that holds `.zarray`.
     shape: The shape that it must have, if known.
-    dtype: The type to return; that of the file by default.
 
   Raises:
     ValueError: If it is missing, truncated, corrupt, of another shape, or of a
       type that cannot be weights; the message names the folder.
   """
   spec = {"driver": "zarr", "kvstore": key_value_store(path)}
-  array = read_store(spec, source=os.fspath(path), dtype=dtype)
+  array = read_store(spec, source=os.fspath(path))
   if shape is not None and array.shape != tuple(shape):
     raise ValueError(
       f"The array in {os.fspath(path)} has shape {array.shape}, but the "
@@ -47,7 +44,6 @@ def read_store(
   *,
   source: str,
   sparse: bool | None = None,
-  dtype: str | None = None,
 ) -> np.ndarray:
   """Reads the array that a TensorStore specification describes.
 
@@ -56,7 +52,6 @@ def read_store(
     source: What is read, for messages.
     sparse: Whether chunks full of the fill value may have been left out. By
       default they may if the array states a fill value.
-    dtype: The type to return; the stored one by default.
 
   Raises:
     ValueError: As `read_array`.
@@ -80,7 +75,7 @@ def read_store(
       f"The array in {source} is bfloat16 disguised as uint16, as T5X wrote it "
       "before version 3; save it again with a newer T5X."
     )
-  return array if dtype is None else array.astype(jnp.dtype(dtype), copy=False)
+  return array
 
 
 def write_array(path: paths.PathLike, array: np.ndarray) -> dict[str, Any]:

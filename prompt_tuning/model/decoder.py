@@ -1,6 +1,7 @@
 """The decoder of T5, teacher forced or step by step with a cache."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -46,6 +47,10 @@ class Cache:
   index: Array
   visible: Array
   layers: Any
+
+
+Attend = Callable[[Float[Array, "B T D"]], Float[Array, "B T V"]]
+"""Takes the product with every row of the embedding table, float32."""
 
 
 class DecoderLayer(nn.Module):
@@ -153,18 +158,17 @@ class Decoder(nn.Module):
       )
 
   def logits(
-    self, x: Float[Array, "B T D"], table: Float[Array, "V D"] | None
+    self, x: Float[Array, "B T D"], attend: Attend | None
   ) -> Float[Array, "B T V"]:
     """Returns float32 logits of what the stack gave.
 
     Args:
       x: Normalised.
-      table: The embeddings, where logits are tied to them.
+      attend: Where logits are tied to the embeddings.
     """
-    if table is None:
+    if attend is None:
       return self.logits_dense(x)
-    x = x.astype(jnp.float32) * self.config.embed_dim**-0.5
-    return x @ table.astype(jnp.float32).T
+    return attend(x.astype(jnp.float32) * self.config.embed_dim**-0.5)
 
   def __call__(
     self,
@@ -234,7 +238,7 @@ class Decoder(nn.Module):
   def decode_step(
     self,
     x: Float[Array, "B 1 D"],
-    table: Float[Array, "V D"] | None,
+    attend: Attend | None,
     cache: Cache,
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Returns the logits that follow one position, and the grown cache."""
@@ -248,7 +252,7 @@ class Decoder(nn.Module):
     x, layers = run_layers(
       self.layers, "decode_step", x, cache.layers, cache.index, visible, bias
     )
-    logits = self.logits(self.decoder_norm(x), table)[:, 0]
+    logits = self.logits(self.decoder_norm(x), attend)[:, 0]
     return logits, Cache(
       index=cache.index + 1, visible=cache.visible, layers=layers
     )

@@ -9,6 +9,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from prompt_tuning.model.config import T5Config
+from prompt_tuning.model.quantization import product, scales_of
 from prompt_tuning.types import Array, Float, Initializer
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -24,6 +25,8 @@ FAN_IN_NORMAL = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 class Projection(nn.Module):
   """A matrix product without bias, `kernel` [inputs, outputs].
+
+  A frozen kernel may be int8, with `kernel_scale` [outputs] beside it.
 
   Attributes:
     features: Width of the output.
@@ -47,7 +50,8 @@ class Projection(nn.Module):
       (x.shape[-1], self.features),
       jnp.float32,
     )
-    return x.astype(self.dtype) @ kernel.astype(self.dtype)
+    scales = scales_of(self, "kernel", kernel)
+    return product(x, kernel, scales, dtype=self.dtype)
 
 
 class RMSNorm(nn.Module):

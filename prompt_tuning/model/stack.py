@@ -10,7 +10,7 @@ front.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,8 @@ _STACKS = ("encoder", "decoder")
 SCANNED = "layers"
 """Where in a stack's parameters those of scanned layers are."""
 _LAYER = re.compile(r"layers_(\d+)")
+_LAYER_PATH = re.compile(r"(encoder|decoder)/layers_(\d+)/(.+)")
+_STACKED_PATH = re.compile(r"(encoder|decoder)/layers/(.+)")
 _LAYER_AXIS = 1
 
 
@@ -129,6 +131,34 @@ def unstack_layers(params: Params) -> Params:
       )
     params[name] = stack
   return params
+
+
+def unstack_leaves(
+  leaves: Iterable[tuple[str, np.ndarray]],
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields what `unstack_layers` returns, by path, one array at a time."""
+  for path, array in leaves:
+    match = _STACKED_PATH.fullmatch(path)
+    if match is None:
+      yield path, array
+      continue
+    for index, layer in enumerate(array):
+      yield f"{match[1]}/{SCANNED}_{index}/{match[2]}", layer
+
+
+def stacked_place(path: str) -> tuple[str, int] | None:
+  """Returns where a layer's parameter stands in stacked ones: path and index.
+
+  Args:
+    path: Joined by "/".
+
+  Returns:
+    None for a parameter that belongs to no layer.
+  """
+  match = _LAYER_PATH.fullmatch(path)
+  if match is None:
+    return None
+  return f"{match[1]}/{SCANNED}/{match[3]}", int(match[2])
 
 
 def _split(stack: Params) -> tuple[list[Params], Params]:

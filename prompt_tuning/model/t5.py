@@ -15,14 +15,22 @@ from jax import numpy as jnp
 
 from prompt_tuning.model.compiled_prompt import CompiledPrompt
 from prompt_tuning.model.config import T5Config
-from prompt_tuning.model.decoder import Cache, Decoder
+from prompt_tuning.model.decoder import Attend, Cache, Decoder
 from prompt_tuning.model.encoder import Encoder
+from prompt_tuning.model.quantization import (
+  product,
+  scales_of,
+  with_scale_axes,
+)
 from prompt_tuning.prompts.module import Prompt, PromptAttention, PromptBank
 from prompt_tuning.types import PAD_ID, Array, Float, Int, Params
 
 
 class TokenEmbedder(nn.Module):
-  """The embedding table, `embedding` [V, D]."""
+  """The embedding table, `embedding` [V, D].
+
+  A frozen one may be int8, with `embedding_scale` [V] beside it.
+  """
 
   config: T5Config
 
@@ -37,13 +45,25 @@ class TokenEmbedder(nn.Module):
       (self.config.vocab_size, self.config.embed_dim),
       jnp.float32,
     )
+    self.scales = scales_of(self, "embedding", self.embedding)
 
   def __call__(self, ids: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
     """Returns the rows of `ids`; an id outside the table becomes NaN."""
-    rows = jnp.take(
-      self.embedding, ids, axis=0, mode="fill", fill_value=jnp.nan
-    )
+
+    def rows_of(array, fill_value):
+      return jnp.take(array, ids, axis=0, mode="fill", fill_value=fill_value)
+
+    if self.scales is None:
+      rows = rows_of(self.embedding, jnp.nan)
+    else:
+      # No integer is NaN, but a scale may be.
+      rows = rows_of(self.embedding, 0).astype(jnp.float32)
+      rows = rows * rows_of(self.scales, jnp.nan)[..., None]
     return rows.astype(self.config.jax_dtype)
+
+  def attend(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+    """Returns the product of `x` with every row, float32."""
+    return product(x, self.embedding.T, self.scales, dtype=jnp.dtype("float32"))
 
 
 class T5(nn.Module):
@@ -138,12 +158,12 @@ class T5(nn.Module):
 
   def logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
     """Returns float32 logits of what `hidden` or `decode_hidden` returned."""
-    return self.decoder.logits(hidden, self._tied_table())
+    return self.decoder.logits(hidden, self._attend())
 
-  def _tied_table(self) -> Float[Array, "V D"] | None:
+  def _attend(self) -> Attend | None:
     # Untied, the table need not be among the parameters.
     is_tied = self.config.tie_embeddings
-    return self.token_embedder.embedding if is_tied else None
+    return self.token_embedder.attend if is_tied else None
 
   def decode(
     self,
@@ -282,7 +302,7 @@ class T5(nn.Module):
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Reads one token of each example; returns the next one's logits."""
     return self.decoder.decode_step(
-      self.embed(tokens[:, None]), self._tied_table(), cache
+      self.embed(tokens[:, None]), self._attend(), cache
     )
 
 
@@ -341,8 +361,12 @@ def abstract_params(model: T5) -> Params:
 
 
 def logical_axes(model: T5) -> Params:
-  """Returns the logical axis names of every parameter, as tuples."""
+  """Returns the logical axis names of every parameter, as tuples.
+
+  Scales are among them, which a matrix has only where it is kept in int8.
+  """
   boxed = jax.eval_shape(lambda: _init_boxed(model, jax.random.key(0)))
-  return jax.tree.map(
+  axes = jax.tree.map(
     tuple, nn.get_partition_spec(boxed), is_leaf=lambda x: x is None
   )
+  return with_scale_axes(axes)

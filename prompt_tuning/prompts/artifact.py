@@ -41,6 +41,8 @@ class PromptCard:
     metric_value: The value of that metric.
     layout: Where its tokens stand in an input, in words.
     attention: What its tokens attend to, "full" or "prefix".
+    backbone_dtype: The type that the backbone's weights were kept in. Weights
+      in another type are the same backbone, only less exact.
     library_version: The version of this library that wrote it.
   """
 
@@ -55,6 +57,7 @@ class PromptCard:
   metric_value: float | None = None
   layout: str = "prefix"
   attention: str = "full"
+  backbone_dtype: str = ""
   library_version: str = ""
 
 
@@ -71,6 +74,19 @@ class SavedPrompt:
   card: PromptCard | None
 
 
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """What a fingerprint takes of one weight.
+
+  Attributes:
+    shape: Of the weight.
+    values: Up to 256 of its values at equal distances, bfloat16.
+  """
+
+  shape: tuple[int, ...]
+  values: np.ndarray
+
+
 def fingerprint(params: Params) -> str:
   """Returns a short hexadecimal digest of a backbone.
 
@@ -78,16 +94,39 @@ def fingerprint(params: Params) -> str:
   at equal distances, rounded to bfloat16. So it is the same whether weights
   were loaded as float32 or bfloat16 and whatever soft prompt is beside them,
   and cheap even for eleven billion weights; it differs after model tuning.
+  Of weights that are kept as int8, samples are taken before (`sample`).
 
   Args:
-    params: Parameters, in host memory or addressable on devices. A subtree
-      `prompt` is left out.
+    params: Parameters in floating point, in host memory or addressable on
+      devices. A subtree `prompt` is left out.
+  """
+  return fingerprint_of_samples(
+    {path: sample(leaf) for path, leaf in _leaves(params)}
+  )
+
+
+def fingerprint_of_samples(samples: Mapping[str, Sample]) -> str:
+  """Returns the `fingerprint` of weights of which only samples are there.
+
+  Args:
+    samples: Of every weight, by its path joined by "/", in any order.
   """
   digest = hashlib.sha256()
-  for path, leaf in _leaves(params):
-    digest.update(f"{path}:{tuple(leaf.shape)};".encode())
-    digest.update(_sample(leaf).tobytes())
+  for path in sorted(samples, key=lambda path: path.split("/")):
+    digest.update(f"{path}:{samples[path].shape};".encode())
+    digest.update(samples[path].values.tobytes())
   return digest.hexdigest()[:16]
+
+
+def sample(weight: Any) -> Sample:
+  """Returns what a fingerprint takes of one weight."""
+  shape = tuple(weight.shape)
+  size = int(np.prod(shape, dtype=np.int64))
+  count = min(size, _SAMPLES)
+  flat = np.arange(count, dtype=np.int64) * size // max(count, 1)
+  # One index an axis, in C order: flattening a sharded array would gather it.
+  values = weight[np.unravel_index(flat, shape)]
+  return Sample(shape, np.asarray(values).astype(jnp.bfloat16))
 
 
 def save_prompt(
@@ -230,9 +269,9 @@ def check_layout(
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-  """Returns path and array of every weight but a prompt's, sorted."""
+  """Returns path and array of every weight but a prompt's."""
   leaves = []
-  for key in sorted(tree):
+  for key in tree:
     path = f"{prefix}/{key}" if prefix else key
     if path == "prompt":
       continue
@@ -241,16 +280,6 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     else:
       leaves.append((path, tree[key]))
   return leaves
-
-
-def _sample(leaf: Any) -> np.ndarray:
-  """Returns evenly spaced values as bfloat16, in C order."""
-  size = int(np.prod(leaf.shape, dtype=np.int64))
-  count = min(size, _SAMPLES)
-  flat = np.arange(count, dtype=np.int64) * size // max(count, 1)
-  # One index an axis: flattening a sharded array would gather all of it.
-  values = leaf[np.unravel_index(flat, leaf.shape)]
-  return np.asarray(values).astype(jnp.bfloat16)
 
 
 def _card_path(path: paths.PathLike) -> pathlib.Path:

@@ -119,7 +119,7 @@ def sampled_vocabulary(
       "sampled_vocabulary: population_size must be at least 1, got "
       f"{population_size!r}."
     )
-  rows = np.asarray(embeddings[:population_size])
+  rows = np.array(embeddings[:population_size])  # A copy: the table may go.
 
   def initialize(rng, shape, dtype=jnp.float32):
     _check_width(rows, shape, "sampled_vocabulary")

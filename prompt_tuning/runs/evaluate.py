@@ -132,6 +132,14 @@ def load_network(
     backbone, PromptSpec.of_saved(saved), rng=jax.random.key(0)
   )
   artifact.check_backbone(saved, network.fingerprint, source=prompt_file)
+  tuned_in = saved.card.backbone_dtype if saved.card else ""
+  if tuned_in and tuned_in != network.dtype:
+    logging.warning(
+      "%s was tuned on this backbone in %s; here it is in %s.",
+      prompt_file,
+      tuned_in,
+      network.dtype,
+    )
   network.params["prompt"]["embedding"] = saved.array
   return network, saved.card.step if saved.card else 0
 

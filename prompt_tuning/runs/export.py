@@ -6,6 +6,8 @@ from absl import logging
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints import huggingface, t5x
+from prompt_tuning.model import quantization
+from prompt_tuning.model.stack import unstack_layers
 from prompt_tuning.types import enum_member
 
 
@@ -40,11 +42,17 @@ def export(
       the backbone.
 
   Raises:
-    ValueError: If the backbone does not fit, or the format is unknown.
+    ValueError: If the backbone does not fit or is kept in int8, or the format
+      is unknown.
     FileExistsError: If the output exists.
   """
   format = enum_member(ExportFormat, format, name="export.format")
-  params = backbone.load()
+  if backbone.dtype == quantization.INT8:
+    raise ValueError(
+      "BACKBONE_DTYPE is 'int8', for which neither format has a word; export "
+      "from 'float32' or 'bfloat16'."
+    )
+  params = unstack_layers(backbone.load().params)
   if format is ExportFormat.HUGGING_FACE:
     huggingface.write(backbone.config, params, output_dir)
   else:

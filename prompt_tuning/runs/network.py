@@ -9,11 +9,10 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from prompt_tuning.backbone import Backbone
-from prompt_tuning.model import t5
+from prompt_tuning.checkpoints.load import Loaded
+from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.initialization import Initialization
-from prompt_tuning.model.stack import stack_layers
 from prompt_tuning.model.t5 import T5
-from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts import layout as layout_lib
 from prompt_tuning.prompts.layout import Layout
 from prompt_tuning.prompts.module import Prompt, PromptBank
@@ -30,44 +29,21 @@ class Network:
     params: All parameters; `prompt/embedding` where there is a prompt.
     layout: Where slots stand.
     fingerprint: Names the backbone, on a prompt's card and in a checkpoint.
+    dtype: The type that the backbone's weights are kept in.
   """
 
   model: T5
   params: Params
   layout: Layout
   fingerprint: str
+  dtype: str
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Weights:
-  """A backbone as it was read.
-
-  Attributes:
-    params: Its parameters, as the model takes them.
-    fingerprint: Names them.
-  """
-
-  params: Params
-  fingerprint: str
-
-  @classmethod
-  def of(cls, params: Params, *, scan_layers: bool) -> "Weights":
-    """Returns parameters with an entry a layer as the model takes them."""
-    # A prompt belongs to the weights, however their layers are run.
-    fingerprint = artifact.fingerprint(params)
-    if scan_layers:
-      params = stack_layers(params)
-    return cls(params=params, fingerprint=fingerprint)
-
-
-def load_weights(backbone: Backbone) -> Weights:
-  """Reads the weights of a backbone.
-
-  Raises:
-    ValueError: If no checkpoint is named, or it does not fit.
-  """
-  check_start(backbone, from_scratch=False)
-  return Weights.of(backbone.load(), scan_layers=backbone.config.scan_layers)
+  @property
+  def identity(self) -> str:
+    """The backbone of a run: kept less exactly it is another run's."""
+    if self.dtype == "float32":
+      return self.fingerprint
+    return f"{self.fingerprint} in {self.dtype}"
 
 
 def build_network(
@@ -76,7 +52,7 @@ def build_network(
   *,
   rng: jax.Array,
   from_scratch: bool = False,
-  weights: Weights | None = None,
+  loaded: Loaded | None = None,
 ) -> Network:
   """Reads the backbone, or starts one, and puts a fresh prompt in front.
 
@@ -85,7 +61,7 @@ def build_network(
     prompt: The soft prompt; None for the bare model.
     rng: Key of the prompt's initialiser, and of the weights from scratch.
     from_scratch: Whether the backbone starts from random weights.
-    weights: The backbone's, if they were read before.
+    loaded: The backbone's weights, if they were read before.
 
   Raises:
     ValueError: If a checkpoint is named and not to be read, or the other way
@@ -93,23 +69,26 @@ def build_network(
   """
   weights_rng, prompt_rng = jax.random.split(rng)
   check_start(backbone, from_scratch=from_scratch)
+  # A prompt belongs to the weights, however they are kept and their layers run.
   if from_scratch:
-    weights = Weights.of(
+    loaded = Loaded.of(
       backbone.from_scratch(weights_rng),
       scan_layers=backbone.config.scan_layers,
     )
-  elif weights is None:
-    weights = load_weights(backbone)
-  params, fingerprint = weights.params, weights.fingerprint
+  elif loaded is None:
+    loaded = backbone.load()
+  params, fingerprint = loaded.params, loaded.fingerprint
+  dtype = _kept_in(backbone, from_scratch=from_scratch)
   if prompt is None:
     return Network(
       model=T5(backbone.config),
       params=params,
       layout=layout_lib.prefix(0),
       fingerprint=fingerprint,
+      dtype=dtype,
     )
   module = prompt.module(
-    embeddings=params["token_embedder"]["embedding"],
+    embeddings=quantization.float_table(params["token_embedder"]),
     encode=backbone.vocabulary.encode,
     backbone_fingerprint=fingerprint,
   )
@@ -118,6 +97,7 @@ def build_network(
     params={**params, "prompt": init_prompt(module, prompt_rng)},
     layout=prompt.layout(backbone.vocabulary.encode),
     fingerprint=fingerprint,
+    dtype=dtype,
   )
 
 
@@ -150,13 +130,17 @@ def abstract_network(
     )
     layout = prompt.layout(backbone.vocabulary.encode)
   model = T5(config, prompt=module)
-  kept = jnp.dtype("float32" if from_scratch else backbone.dtype)
-  params = {
-    # A prompt is kept as it is trained, whatever the backbone is stored in.
-    name: part if name == "prompt" else _in_dtype(part, kept)
-    for name, part in t5.abstract_params(model).items()
-  }
-  return Network(model=model, params=params, layout=layout, fingerprint="")
+  kept = _kept_in(backbone, from_scratch=from_scratch)
+  params = dict(t5.abstract_params(model))
+  # A prompt is kept as it is trained, whatever the backbone is stored in.
+  own = {name: params.pop(name) for name in ("prompt",) if name in params}
+  return Network(
+    model=model,
+    params={**quantization.abstract_params(params, kept), **own},
+    layout=layout,
+    fingerprint="",
+    dtype=kept,
+  )
 
 
 def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
@@ -164,7 +148,8 @@ def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
 
   Raises:
     ValueError: If both or neither of a checkpoint and random weights are asked
-      for, or another initialization and no random weights.
+      for, another initialization and no random weights, or random weights in
+      int8.
   """
   if from_scratch and backbone.checkpoint is not None:
     raise ValueError(
@@ -176,6 +161,11 @@ def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
       "No backbone checkpoint is given: set INITIAL_CHECKPOINT_PATH, or say "
       "FROM_SCRATCH = True to pre-train."
     )
+  if from_scratch and backbone.dtype == quantization.INT8:
+    raise ValueError(
+      "FROM_SCRATCH is set, but BACKBONE_DTYPE is 'int8', in which no weight "
+      "can be trained; leave it at 'float32'."
+    )
   kind = Initialization(backbone.initialization)
   if not from_scratch and kind is not Initialization.T5:
     raise ValueError(
@@ -184,10 +174,8 @@ def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
     )
 
 
-def _in_dtype(params: Params, dtype: jnp.dtype) -> Params:
-  return jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), params
-  )
+def _kept_in(backbone: Backbone, *, from_scratch: bool) -> str:
+  return "float32" if from_scratch else backbone.dtype
 
 
 def init_prompt(module: Prompt | PromptBank, rng: jax.Array) -> Params:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from prompt_tuning import paths
 from prompt_tuning.backbone import Backbone
+from prompt_tuning.checkpoints.load import Loaded
 from prompt_tuning.data.batches import Batches
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.inputs import Inputs
@@ -24,7 +25,7 @@ from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.prompts.module import PromptAttention
 from prompt_tuning.runs import model_dir, preflight
 from prompt_tuning.runs.arguments import Evaluation, TrainArguments
-from prompt_tuning.runs.network import Network, Weights, build_network
+from prompt_tuning.runs.network import Network, build_network
 from prompt_tuning.train import (
   checkpoint_files,
   partition,
@@ -75,7 +76,7 @@ def prepare(
   *,
   mesh: Mesh,
   name: str = "",
-  weights: Weights | None = None,
+  loaded: Loaded | None = None,
   beside: Prepared | None = None,
   compile_step: bool = False,
 ) -> Prepared:
@@ -85,7 +86,7 @@ def prepare(
     arguments: The run's.
     mesh: Where it lies.
     name: What the log calls the run, where there are several.
-    weights: The backbone's, if they were read before.
+    loaded: The backbone's weights, if they were read before.
     beside: A run of the same job, whose frozen parameters serve this one, and
       for whose model evaluations are compiled once.
     compile_step: Whether to compile the step of this run alone, in a thread,
@@ -106,7 +107,7 @@ def prepare(
     a.prompt,
     rng=init_rng,
     from_scratch=a.from_scratch,
-    weights=weights,
+    loaded=loaded,
   )
   if beside is not None:
     network = dataclasses.replace(network, model=beside.network.model)
@@ -129,7 +130,7 @@ def prepare(
       steps.compile_ahead(state, frozen, empty, key)
   batches = _batches(a, builder, lengths, mesh=mesh)
   identity = RunIdentity(
-    backbone=network.fingerprint,
+    backbone=network.identity,
     trainable=list(a.trainable),
     seed=a.seed,
     config={**_identity(a, lengths, batches.card), **(a.settings or {})},
@@ -339,6 +340,7 @@ def _exporter(a: TrainArguments, network: Network) -> PromptExporter | None:
     task=a.inputs.name,
     layout=prompt.layout_text,
     attention=PromptAttention(prompt.attention).value,
+    backbone_dtype=network.dtype,
   )
   return PromptExporter(
     a.model_dir,

@@ -16,7 +16,6 @@ from absl import logging
 from prompt_tuning import paths
 from prompt_tuning.runs import prepare as prepare_lib
 from prompt_tuning.runs.arguments import TrainArguments
-from prompt_tuning.runs.network import load_weights
 from prompt_tuning.runs.train import train
 from prompt_tuning.train.joint_loop import JointResult, fit_jointly
 from prompt_tuning.train.step import make_joint_train_step
@@ -58,17 +57,17 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> JointResult:
   for name, each in arguments.items():
     check_alone(name, each)
     paths.check_writable_dir(each.model_dir)
-  weights = load_weights(first.backbone)
+  loaded = first.backbone.load()
   prepared: dict[str, prepare_lib.Prepared] = {}
   with contextlib.ExitStack() as stack:
     for name, each in arguments.items():
       beside = next(iter(prepared.values()), None)
       with _named(name):
         prepared[name] = prepare_lib.prepare(
-          each, mesh=mesh, name=name, weights=weights, beside=beside
+          each, mesh=mesh, name=name, loaded=loaded, beside=beside
         )
       stack.callback(prepared[name].close)
-    del weights  # They are on the devices now.
+    del loaded  # They are on the devices now.
     one = next(iter(prepared.values()))
     result = fit_jointly(
       {name: each.run for name, each in prepared.items()},

@@ -110,27 +110,50 @@ def sum_over_targets(
     cut = padded.reshape(x.shape[0], count, size, *x.shape[2:])
     return jnp.moveaxis(cut, 1, 0)
 
-  return _sum_over_parts(
-    sums_of, params, parts(hidden), (parts(targets), parts(weights))
+  labels = parts(targets), parts(weights)
+  return _sum_over_parts(sums_of, *_split(params), parts(hidden), labels)
+
+
+def _split(params: Params) -> tuple[Params, Params]:
+  """Returns parameters that may have a gradient, and integers, None between."""
+
+  def only(is_wanted):
+    return jax.tree.map(
+      lambda x: (
+        x if is_wanted == jnp.issubdtype(x.dtype, jnp.floating) else None
+      ),
+      params,
+    )
+
+  return only(True), only(False)
+
+
+def _merge(params: Params, integers: Params) -> Params:
+  return jax.tree.map(
+    lambda x, other: other if x is None else x,
+    params,
+    integers,
+    is_leaf=lambda x: x is None,
   )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sum_over_parts(sums_of, params, hidden, labels):
+def _sum_over_parts(sums_of, params, integers, hidden, labels):
   def add(total, part):
     x, (targets, weights) = part
-    return _add(total, sums_of(params, x, targets, weights)), None
+    merged = _merge(params, integers)
+    return _add(total, sums_of(merged, x, targets, weights)), None
 
   return jax.lax.scan(add, _no_loss(), (hidden, labels))[0]
 
 
-def _forward(sums_of, params, hidden, labels):
+def _forward(sums_of, params, integers, hidden, labels):
   def add(carry, part):
     total, of_params = carry
     x, (targets, weights) = part
 
     def loss(params, x):
-      sums = sums_of(params, x, targets, weights)
+      sums = sums_of(_merge(params, integers), x, targets, weights)
       return sums.loss, sums
 
     gradients, sums = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
@@ -147,7 +170,7 @@ def _backward(sums_of, gradients, cotangents):
     lambda gradient: (gradient * cotangents.loss).astype(gradient.dtype),
     gradients,
   )
-  return of_params, of_hidden, None
+  return of_params, None, of_hidden, None
 
 
 _sum_over_parts.defvjp(_forward, _backward)

@@ -43,7 +43,8 @@ def split(params: Params, patterns: Sequence[str]) -> Partition:
       joined by "/", such as `prompt/.*`.
 
   Raises:
-    ValueError: If there is no pattern, or one is malformed or matches nothing.
+    ValueError: If there is no pattern, or one is malformed, matches nothing or
+      matches weights kept in int8.
   """
   flat = flatten(params)
   trainable = _matching(flat, patterns)
@@ -139,8 +140,20 @@ def _matching(flat: Mapping[str, Any], patterns: Sequence[str]) -> set[str]:
     paths = {path for path in flat if _compile(pattern).fullmatch(path)}
     if not paths:
       raise ValueError(_no_match(pattern, flat))
+    integers = sorted(path for path in paths if _is_integer(flat[path]))
+    if integers:
+      raise ValueError(
+        f"Trainable pattern {pattern!r} matches {len(integers)} weights that "
+        f"are kept as {flat[integers[0]].dtype}, such as {integers[0]}: "
+        "integers have no gradient. Set BACKBONE_DTYPE to 'float32' or "
+        r"'bfloat16' to train them, or TRAINABLE to ('prompt/.*',)."
+      )
     matched |= paths
   return matched
+
+
+def _is_integer(leaf: Any) -> bool:
+  return np.issubdtype(np.dtype(leaf.dtype), np.integer)
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

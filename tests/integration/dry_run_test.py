@@ -18,6 +18,7 @@ from prompt_tuning.data.vocabularies import ByteVocabulary
 from prompt_tuning.evaluate.generation import BeamSearch
 from prompt_tuning.evaluate.predictors import Generation, RankClassification
 from prompt_tuning.evaluate.tasks import TaskEvaluation
+from prompt_tuning.model import quantization, t5
 from prompt_tuning.prompts import artifact, initializers
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import dry_run, evaluate, infer, train
@@ -119,6 +120,10 @@ def number(text, before):
 
 def size_of(params):
   return sum(x.size for x in jax.tree.leaves(params))
+
+
+def bytes_of(params):
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
 
 
 PARAMETERS = size_of(fakes.tiny_params(fakes.tiny_model(vocab_size=384)))
@@ -401,6 +406,29 @@ def test_an_unknown_type_is_refused():
     dataclasses.replace(BACKBONE, dtype="float23")
   with pytest.raises(ValueError, match=r"T5Config\.dtype"):
     fakes.tiny_config(dtype="float23")
+
+
+def test_an_int8_backbone_is_counted_as_it_is_kept(tmp_path):
+  backbone = dataclasses.replace(BACKBONE, dtype="int8")
+  text = dry_run.train(**training(tmp_path, backbone=backbone))
+  shapes = t5.abstract_params(t5.T5(BACKBONE.config))
+  expected = bytes_of(quantization.abstract_params(shapes, "int8"))
+  assert number(text, "frozen parameters:") == expected
+  assert expected < bytes_of(shapes) / 2
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"trainable": (".*",)}, r"'\.\*' matches .* kept as int8"),
+    ({"from_scratch": True}, "FROM_SCRATCH is set, but BACKBONE_DTYPE"),
+  ],
+)
+def test_int8_weights_are_not_trained(tmp_path, changes, message):
+  checkpoint = None if "from_scratch" in changes else BACKBONE.checkpoint
+  backbone = dataclasses.replace(BACKBONE, dtype="int8", checkpoint=checkpoint)
+  with pytest.raises(ValueError, match=message):
+    dry_run.train(**training(tmp_path, backbone=backbone, **changes))
 
 
 _MODEL = (

@@ -94,6 +94,42 @@ def tuned(backbone, task, folder):
   return model_dir
 
 
+@pytest.fixture(scope="module")
+def tuned_int8(backbone, task, folder):
+  """The MODEL_DIR of a finished run on the same backbone in int8."""
+  int8 = dataclasses.replace(
+    backbone,
+    dtype="int8",
+    config=dataclasses.replace(backbone.config, scan_layers=True),
+  )
+  train.train(**prompt_run(int8, task, folder / "tuned_int8"))
+  return folder / "tuned_int8"
+
+
+def test_a_prompt_of_an_int8_backbone_is_of_the_same_backbone(
+  tuned, tuned_int8, backbone, tmp_path, caplog
+):
+  full, less = (
+    load_prompt(run / "prompts" / "best.npy").card
+    for run in (tuned, tuned_int8)
+  )
+  assert less.backbone == full.backbone
+  assert (full.backbone_dtype, less.backbone_dtype) == ("float32", "int8")
+  text = (tuned_int8 / "model-info.txt").read_text()
+  assert "prompt/.*" in text
+  file = str(tuned_int8 / "prompts" / "best.npy")
+  with caplog.at_level("WARNING", logger="absl"):
+    evaluate.load_network(backbone, file)
+  assert "tuned on this backbone in int8; here it is in float32" in caplog.text
+
+
+def test_another_type_of_the_backbone_is_another_run(
+  tuned_int8, backbone, task
+):
+  with pytest.raises(ValueError, match=r"fingerprint: '\w+ in int8' -> '\w+'"):
+    train.train(**prompt_run(backbone, task, tuned_int8))
+
+
 def test_a_model_dir_holds_what_the_readme_says(tuned, backbone):
   assert (tuned / "config.gin").read_text() == "# recipe\n"
   assert "prompt/.*" in (tuned / "model-info.txt").read_text()
@@ -242,7 +278,7 @@ def test_a_model_is_tuned_by_another_pattern(backbone, task, tmp_path):
   tuned = Backbone(
     config=backbone.config, vocabulary=VOCABULARY, checkpoint=str(tmp_path)
   )
-  before, after = backbone.load(), tuned.load()
+  before, after = backbone.load().params, tuned.load().params
   changed = jax.tree.map(lambda a, b: np.any(a != b), before, after)
   assert all(jax.tree.leaves(changed))
 
@@ -275,7 +311,7 @@ def test_a_tuned_model_is_its_best_checkpoint(backbone, task, tmp_path):
 
   def tuned(name):
     checkpoint = str(tmp_path / name)
-    return dataclasses.replace(backbone, checkpoint=checkpoint).load()
+    return dataclasses.replace(backbone, checkpoint=checkpoint).load().params
 
   best, latest = tuned("long"), tuned("long/checkpoint_4")
   jax.tree.map(np.testing.assert_array_equal, best, tuned("short"))

@@ -12,8 +12,10 @@ import pytest
 
 from prompt_tuning.checkpoints import huggingface, load, t5x, tree
 from prompt_tuning.checkpoints.load import Format
-from prompt_tuning.model import t5
+from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.config import T5Config
+from prompt_tuning.model.stack import stack_layers
+from prompt_tuning.prompts import artifact
 from prompt_tuning.testing import fakes
 from prompt_tuning.testing.shared import data_path, fixture_path
 from prompt_tuning.train import checkpoint
@@ -85,7 +87,7 @@ def test_loads_every_form(tmp_path, kind):
   path = _save(kind, tmp_path)
   assert load.detect_format(path) is kind
   loaded = load.load_backbone(path, config=fakes.tiny_config())
-  _assert_equal(loaded, _params())
+  _assert_equal(loaded.params, _params())
 
 
 @pytest.mark.parametrize("kind", Format)
@@ -95,22 +97,70 @@ def test_casts(tmp_path, kind):
     path, config=fakes.tiny_config(), dtype="bfloat16"
   )
   _assert_equal(
-    loaded, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), _params())
+    loaded.params,
+    jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), _params()),
   )
+
+
+@pytest.mark.parametrize("kind", Format)
+def test_quantizes_and_stacks(tmp_path, kind):
+  path = _save(kind, tmp_path)
+  loaded = load.load_backbone(
+    path, config=fakes.tiny_config(scan_layers=True), dtype="int8"
+  )
+  expected = stack_layers(quantization.quantize_params(_params()))
+  _assert_equal(loaded.params, expected)
+  model = fakes.tiny_model(scan_layers=True)
+  abstract = quantization.abstract_params(t5.abstract_params(model), "int8")
+  described = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), loaded.params)
+  assert described == jax.tree.map(lambda x: (x.shape, x.dtype), abstract)
+
+
+def test_a_scanned_run_loads_in_both_layouts(tmp_path):
+  path = _save(Format.RUN, tmp_path, stack_layers(_params()))
+  plain = load.load_backbone(path, config=fakes.tiny_config())
+  _assert_equal(plain.params, _params())
+  stacked = load.load_backbone(path, config=fakes.tiny_config(scan_layers=True))
+  _assert_equal(stacked.params, stack_layers(_params()))
+
+
+@pytest.mark.parametrize(
+  ("dtype", "scan_layers"),
+  [("float32", True), ("bfloat16", False), ("int8", True)],
+)
+def test_the_fingerprint_is_that_of_the_stored_weights(
+  tmp_path, dtype, scan_layers
+):
+  path = _save(Format.T5X, tmp_path)
+  config = fakes.tiny_config(scan_layers=scan_layers)
+  loaded = load.load_backbone(path, config=config, dtype=dtype)
+  assert loaded.fingerprint == artifact.fingerprint(_params())
+
+
+def test_a_weight_that_is_no_number_is_not_quantized(tmp_path):
+  params = _params()
+  kernel = params["decoder"]["layers_1"]["mlp"]["wo"]["kernel"].copy()
+  kernel[3, 5] = np.nan
+  params["decoder"]["layers_1"]["mlp"]["wo"] = {"kernel": kernel}
+  path = _save(Format.T5X, tmp_path, params)
+  with pytest.raises(
+    ValueError, match=r"decoder/layers_1/mlp/wo/kernel cannot be kept as int8"
+  ):
+    load.load_backbone(path, config=fakes.tiny_config(), dtype="int8")
 
 
 @pytest.mark.parametrize("name", ["ckpt_t5x", "ckpt_orbax"])
 def test_reference_checkpoints_are_the_reference_parameters(name):
   loaded = load.load_backbone(fixture_path(name), config=_REFERENCE)
   expected = dict(np.load(fixture_path("params.npz")))
-  _assert_equal(loaded, tree.unflatten(expected))
+  _assert_equal(loaded.params, tree.unflatten(expected))
 
 
 def test_prompts_are_not_part_of_the_backbone():
   path = fixture_path("model_dir_prompt") / "checkpoint_1100010"
   loaded = load.load_backbone(path, config=_REFERENCE)
   expected = dict(np.load(fixture_path("params.npz")))
-  _assert_equal(loaded, tree.unflatten(expected))
+  _assert_equal(loaded.params, tree.unflatten(expected))
 
 
 def test_released_layout_fits_the_model(tmp_path):
@@ -215,4 +265,4 @@ def test_a_copy_elsewhere_loads(tmp_path):
   path = _save(Format.T5X_ORBAX, tmp_path / "a")
   shutil.move(path, tmp_path / "b" / "checkpoint_5")
   loaded = load.load_backbone(tmp_path / "b", config=fakes.tiny_config())
-  _assert_equal(loaded, _params())
+  _assert_equal(loaded.params, _params())

@@ -70,13 +70,6 @@ def test_round_trip(tmp_path, shape, dtype):
   np.testing.assert_array_equal(read, array)
 
 
-def test_casts(tmp_path):
-  zarr.write_array(tmp_path / "a", np.full((2,), 1.001, np.float32))
-  read = zarr.read_array(tmp_path / "a", dtype="bfloat16")
-  assert read.dtype == jnp.bfloat16
-  assert read.tolist() == [1.0, 1.0]
-
-
 def test_a_lost_chunk_is_not_zeros(tmp_path):
   array = np.ones((10, 4), np.float32)
   _write_by_hand(tmp_path / "a", array, chunk_rows=5, skip=[1])

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -229,6 +230,16 @@ def test_fingerprint_does_not_depend_on_the_type():
   assert len(expected) == 16
   assert artifact.fingerprint(half) == expected
   assert artifact.fingerprint(on_host) == expected
+
+
+def test_fingerprint_copies_no_weight():
+  params = {"a": {"kernel": np.zeros((1024, 1024), np.float32)}}
+  artifact.fingerprint(params)  # What is imported at the first call.
+  tracemalloc.start()
+  artifact.fingerprint(params)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert peak < 2**17  # Of 4 MiB.
 
 
 def test_fingerprint_leaves_out_the_prompt():

@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import pytest
 
+from prompt_tuning.model import quantization
 from prompt_tuning.prompts.module import Prompt, PromptAttention
 from prompt_tuning.testing import fakes
 from prompt_tuning.train import optimizers, partition
@@ -125,6 +126,16 @@ def test_other_parts_than_prompts_are_tuned_together_too():
   model = _model()
   patterns = ("prompt/.*", ".*norm/scale")
   states, frozen = _runs(model, patterns)
+  together, _ = _joint(model, states, frozen, steps=1)
+  for run, state in enumerate(states):
+    alone, _ = _alone(model, run, state, frozen, steps=1)
+    _assert_close(together[run].trainable, alone.trainable)
+
+
+def test_an_int8_backbone_serves_all_runs():
+  model = _model()
+  states, frozen = _runs(model)
+  frozen = quantization.quantize_params(frozen)
   together, _ = _joint(model, states, frozen, steps=1)
   for run, state in enumerate(states):
     alone, _ = _alone(model, run, state, frozen, steps=1)

@@ -58,6 +58,26 @@ def test_gradients_are_those_of_all_targets_at_once(length):
   )
 
 
+def test_integers_among_the_parameters_have_no_gradient():
+  params, *rest = _problem(130)
+  integers = np.rint(8 * params["kernel"]).astype(np.int8)
+
+  def sums_of(params, hidden, targets, weights):
+    kernel = params["kernel"].astype(np.float32) * params["scale"]
+    return _sums_of({"kernel": kernel}, hidden, targets, weights)
+
+  def loss(scale, function):
+    return function({"kernel": integers, "scale": scale}, *rest).loss
+
+  scale = np.float32(1 / 8)
+  in_parts = jax.grad(loss)(
+    scale, lambda *args: losses.sum_over_targets(sums_of, *args)
+  )
+  np.testing.assert_allclose(
+    in_parts, jax.grad(loss)(scale, sums_of), rtol=1e-4
+  )
+
+
 def test_runs_of_a_job_have_their_own_sums():
   params, hidden, targets, weights = _problem(130)
   two = jax.tree.map(lambda x: jnp.stack([x, x[::-1]]), (hidden, targets))

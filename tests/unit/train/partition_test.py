@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from prompt_tuning.model import t5
+from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.testing import fakes
 from prompt_tuning.train import partition
@@ -54,6 +54,24 @@ def test_merge_undoes_split_without_copying(patterns):
   assert jax.tree.structure(merged) == jax.tree.structure(PARAMS)
   same = jax.tree.map(lambda a, b: a is b, merged, PARAMS)
   assert all(jax.tree.leaves(same))
+
+
+@pytest.mark.parametrize("pattern", [".*", "encoder/.*", ".*/kernel"])
+def test_int8_weights_are_not_trained(pattern):
+  params = quantization.quantize_params(PARAMS)
+  with pytest.raises(ValueError, match=r"kept as int8.*BACKBONE_DTYPE to"):
+    partition.split(params, [pattern])
+  with pytest.raises(ValueError, match="encoder/layers_0/mlp/wo/kernel"):
+    partition.describe(params, [pattern])
+
+
+def test_the_prompt_of_an_int8_backbone_is_trained():
+  params = quantization.quantize_params(PARAMS)
+  parts = partition.split(params, ["prompt/.*"])
+  assert _paths(parts.trainable) == {"prompt/embedding"}
+  total = partition.describe(params, ["prompt/.*"]).splitlines()[-2].split()
+  # 12 and 2 x 6 integers, as many scales as rows and columns, 8 floats.
+  assert total[-1] == f"{12 + 12 + 4 * (6 + 2 + 2) + 4 * 8}"
 
 
 def test_merge_refuses_a_parameter_in_both_parts():
