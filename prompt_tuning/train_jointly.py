@@ -41,8 +41,8 @@ def main(argv: list[str]) -> None:
   result = train_jointly.train_jointly(runs)
   if result.failed:
     raise ValueError(
-      f"{len(result.failed)} of {len(runs)} runs broke off, the others are "
-      f"done: {', '.join(result.failed)}. The log says why."
+      f"{len(result.failed)} of {len(runs)} runs broke off: "
+      f"{', '.join(result.failed)}. The log says why, and how the others ended."
     )
 
 

@@ -41,6 +41,7 @@ from gin import config as gin_config
 
 from prompt_tuning import paths
 from prompt_tuning.config import names
+from prompt_tuning.config.binding import bind
 from prompt_tuning.config.checks import problems
 from prompt_tuning.config.command_line import (
   define_flags,
@@ -116,7 +117,10 @@ def call(entry: Callable[..., _Result], **supplied: Any) -> _Result:
 
 
 def arguments(entry: Callable[..., Any], **supplied: Any) -> dict[str, Any]:
-  """Returns the configured arguments of `entry`; see `call`."""
+  """Returns the configured arguments of `entry`; see `call`.
+
+  What is configured later does not change them.
+  """
   selector = names.register(entry)
   bound = gin_config._CONFIG.get(("", selector), {})
   missing = Node("", selector, True, {**bound, **supplied}).missing()
@@ -127,7 +131,8 @@ def arguments(entry: Callable[..., Any], **supplied: Any) -> dict[str, Any]:
       f"  {settings}"
     )
   # gin's wrapper would do the same, but rewrites every error that comes out.
-  return {**gin.get_bindings(entry), **supplied}
+  configured = gin.get_bindings(entry)
+  return {name: bind(x) for name, x in configured.items()} | supplied
 
 
 def resolved_text(entry: Callable[..., Any] | None = None) -> str:

@@ -70,12 +70,14 @@ def members(named: Sequence[str], varied: Sequence[str]) -> list[Member]:
     for base in bases
     for combination in itertools.product(*choices)
   ]
+  _check_settings(result)
   names = [member.name for member in result]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
     raise ConfigError(
-      f"Several runs are called {', '.join(map(repr, twice))}: each --member "
-      "needs a name of its own, and each value of --vary must differ."
+      f"Several runs would be called {', '.join(map(repr, twice))}: each "
+      "--member needs a name of its own, and values of --vary must differ in "
+      "letters, digits or any of . = + - _."
     )
   if names == [""]:
     raise ConfigError(
@@ -83,6 +85,17 @@ def members(named: Sequence[str], varied: Sequence[str]) -> list[Member]:
       '--member="NAME --gin.SETTING=VALUE ..." for each.'
     )
   return result
+
+
+def _check_settings(result: Sequence[Member]) -> None:
+  for member in result:
+    names = [binding.partition("=")[0].strip() for binding in member.bindings]
+    for name in names:
+      if names.count(name) > 1:
+        raise ConfigError(
+          f"{name} is set several times for the run {member.name!r}, by --vary "
+          "or --member; set it once."
+        )
 
 
 def _named(text: str) -> Member:
@@ -96,7 +109,7 @@ def _named(text: str) -> Member:
   if (
     not words
     or not re.fullmatch(r"[\w.,=+-]+", words[0])
-    or (words[0].startswith("-"))
+    or (words[0].startswith(("-", ".")))
   ):
     raise ConfigError(
       f"{form}; a name has letters, digits and any of . , = + - _."
@@ -132,9 +145,11 @@ def _varied(text: str) -> list[tuple[str, str]]:
 def _split(text: str) -> list[str]:
   """Splits at commas that stand in no bracket and no quotes."""
   elements, depth, quote, start = [], 0, "", 0
+  is_escaped = False
   for index, letter in enumerate(text):
     if quote:
-      quote = "" if letter == quote else quote
+      quote = "" if letter == quote and not is_escaped else quote
+      is_escaped = letter == "\\" and not is_escaped
     elif letter in "'\"":
       quote = letter
     elif letter in _OPENING:

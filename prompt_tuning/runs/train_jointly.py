@@ -7,7 +7,9 @@ all runs together (`train.joint_loop`).
 """
 
 import contextlib
+import dataclasses
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +50,10 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> JointResult:
 
   Raises:
     ValueError: If there is no run, two share a MODEL_DIR, they differ in what
-      must be the same, or one of them could not begin: it is named.
+      must be the same, or one of them could not begin: it is named. Those
+      before it may have their folders by then, without a checkpoint.
+    OSError: If something cannot be read or written; the run is named where it
+      could not begin.
   """
   arguments = {name: with_defaults(given) for name, given in runs.items()}
   check(arguments)
@@ -107,6 +112,12 @@ def check(runs: Mapping[str, TrainArguments]) -> None:
         f"{other}: FROM_SCRATCH is set, but the runs of a job share one frozen "
         "backbone; set INITIAL_CHECKPOINT_PATH, or train this run alone."
       )
+    if each.prompt is not None and not _tunes_prompt(each):
+      raise ValueError(
+        f"{other}: TRAINABLE {tuple(each.trainable)} leaves the prompt as it "
+        "is, but runs of a job share what is not trained; add 'prompt/.*', or "
+        "train this run alone."
+      )
     if each.model_dir in folders:
       raise ValueError(
         f"{folders[each.model_dir]} and {other} have the same MODEL_DIR "
@@ -149,13 +160,22 @@ def describe(result: JointResult) -> str:
   return "\n".join(lines)
 
 
+def _tunes_prompt(run: TrainArguments) -> bool:
+  return any(
+    re.fullmatch(pattern, "prompt/embedding") for pattern in run.trainable
+  )
+
+
 def _shared(run: TrainArguments) -> dict[str, Any]:
   """Returns what must be the same in all runs of a job, comparable."""
   backbone = run.backbone
   shared = {key: getattr(run, key) for key in _SHARED}
   shared["trainable"] = tuple(run.trainable)
   shared |= {
-    "the model": backbone.config,
+    **{
+      f"T5Config.{key}": value
+      for key, value in dataclasses.asdict(backbone.config).items()
+    },
     "INITIAL_CHECKPOINT_PATH": backbone.checkpoint,
     "BACKBONE_DTYPE": backbone.dtype,
   }
@@ -175,3 +195,5 @@ def _named(name: str):
     yield
   except ValueError as error:
     raise ValueError(f"{name}: {error}") from error
+  except OSError as error:
+    raise OSError(f"{name}: {error}") from error

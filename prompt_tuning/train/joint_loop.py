@@ -14,11 +14,11 @@ from absl import logging
 from jax import numpy as jnp
 from jax.sharding import Mesh
 
-from prompt_tuning.data.features import Features
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import progress as progress_lib
 from prompt_tuning.train.checkpoint_files import CheckpointError
 from prompt_tuning.train.dispatch import Steps, stack_padded
+from prompt_tuning.train.health import NonFiniteError
 from prompt_tuning.train.interrupt import Interrupt, watch_signals
 from prompt_tuning.train.loop import check_steps_per_dispatch
 from prompt_tuning.train.run import FitResult, Run
@@ -109,14 +109,12 @@ class _Lanes:
     states: Their states, in the same order.
     steps: The compiled step.
     rngs: The key of each run, [N].
-    last: The last batch of each run, by its name.
   """
 
   names: list[str]
   states: tuple[Any, ...]
   steps: Steps
   rngs: jax.Array
-  last: dict[str, Features]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -150,7 +148,15 @@ class _JointLoop:
 
   def _between_updates(self, dispatches: int) -> None:
     interrupted = self.interrupt.requested(dispatches)
+    self._look_after(interrupted=interrupted)
+    if not interrupted and self.interrupt.signal_name is not None:
+      # It came meanwhile: those that were looked after before end here, too.
+      self._look_after(interrupted=True)
+
+  def _look_after(self, *, interrupted: bool) -> None:
     for name, run in list(self.runs.items()):
+      # Nobody waits for the evaluations of the runs to come.
+      interrupted = interrupted or self.interrupt.signal_name is not None
       with self._own_errors(name):
         reason = run.between_updates(interrupted=interrupted)
         if reason is not None:
@@ -172,25 +178,18 @@ class _JointLoop:
       rngs=mesh_lib.replicate_key(
         jnp.stack([run.rng for run in self.runs.values()]), self.mesh
       ),
-      last={},
     )
 
   def _update(self, lanes: _Lanes) -> None:
     """Starts the next steps of all runs; reads the metrics of those before."""
-    to_go = min(run.steps_to_go() for run in self.runs.values())
-    count = self.steps_per_dispatch if to_go >= self.steps_per_dispatch else 1
-    read = self._read(count)
-    if not self.runs:
+    count = self._read()
+    read = {name: run.take(count) for name, run in self.runs.items()}
+    if not read:
       return
-    lanes.last |= {name: batches[-1] for name, batches in read.items()}
-    # What has ended goes on with what it had: nobody looks at it.
+    # What has ended goes on with what another has: nobody looks at it.
+    spare = next(iter(read.values()))
     together = [
-      stack_padded(
-        [
-          read[name][step] if name in read else lanes.last[name]
-          for name in lanes.names
-        ]
-      )
+      stack_padded([read.get(name, spare)[step] for name in lanes.names])
       for step in range(count)
     ]
     lanes.states, metrics = lanes.steps(
@@ -203,13 +202,15 @@ class _JointLoop:
             lanes.states[lane], read[name], metrics, lane=lane
           )
 
-  def _read(self, count: int) -> dict[str, list[Features]]:
-    """Returns the next batches of each run."""
-    read = {}
+  def _read(self) -> int:
+    """Reads the next batches of each run; returns how many steps may follow."""
+    to_go = min(run.steps_to_go() for run in self.runs.values())
+    count = self.steps_per_dispatch if to_go >= self.steps_per_dispatch else 1
+    waiting = []
     for name, run in list(self.runs.items()):
       with self._own_errors(name):
-        read[name] = [run.next_batch() for _ in range(count)]
-    return read
+        waiting.append(run.read(count))
+    return count if min(waiting, default=1) == count else 1
 
   @contextlib.contextmanager
   def _own_errors(self, name: str) -> Iterator[None]:
@@ -219,6 +220,10 @@ class _JointLoop:
     except CheckpointError:
       raise
     except _OWN_ERRORS as error:
+      # Of several processes all must go on with the same runs. They have the
+      # same numbers, but each reads its own examples.
+      if jax.process_count() > 1 and not isinstance(error, NonFiniteError):
+        raise
       logging.error("%s broke off; the other runs go on. %s", name, error)
       self._failed[name] = error
       self._leave(name)

@@ -70,10 +70,13 @@ def _train(
   if reason is None:
     run.note("compiling the training step")
   while reason is None:
-    at_once = run.steps_to_go() >= steps_per_dispatch
-    read = [
-      run.next_batch() for _ in range(steps_per_dispatch if at_once else 1)
-    ]
+    at_once = (
+      run.steps_to_go() >= steps_per_dispatch
+      and run.read(steps_per_dispatch) == steps_per_dispatch
+    )
+    if not at_once:
+      run.read(1)
+    read = run.take(steps_per_dispatch if at_once else 1)
     state, metrics = steps(run.state, frozen, read, run.rng)
     run.started(state, read, metrics)
     dispatches += 1

@@ -4,6 +4,7 @@ Between two updates, in this order: evaluate; save, before more data is read;
 stop if it is time. Metrics of a step are read while the next one runs.
 """
 
+import collections
 import contextlib
 import dataclasses
 import enum
@@ -127,6 +128,8 @@ class Run:
     self._is_compiled = False
     self._metrics: Mapping[str, float] = {}
     self._pending: list[_Pending] = []
+    self._waiting: collections.deque[tuple[Features, Any]] = collections.deque()
+    self._position = self.batches.state()
     self._movement = None if self.start.resumed else health.MovementCheck()
 
   def begin(self) -> None:
@@ -189,21 +192,34 @@ class Run:
       self.plan.save_every - self.step % self.plan.save_every,
     )
 
-  def next_batch(self) -> Features:
-    """Reads a batch.
+  def read(self, count: int) -> int:
+    """Reads batches until so many wait; returns how many do, at least one.
 
     Raises:
-      ValueError: If the data ends, after a save.
+      ValueError: If the data has ended, after a save.
     """
-    try:
-      return next(self.batches)
-    except StopIteration:
+    while len(self._waiting) < count:
+      try:
+        batch = next(self.batches)
+      except StopIteration:
+        break
+      # Only what may be read too far ahead needs to know where it stood.
+      state = self.batches.state() if count > 1 else None
+      self._waiting.append((batch, state))
+    if not self._waiting:
       self._save(is_best=False)
       raise ValueError(
         f"The training data ended after step {self.step} of "
         f"{self.plan.total_steps}, where a checkpoint was saved. Let the data "
         "repeat, or train fewer steps."
-      ) from None
+      )
+    return min(count, len(self._waiting))
+
+  def take(self, count: int) -> list[Features]:
+    """Returns the next batches of those that `read` has read."""
+    taken = [self._waiting.popleft() for _ in range(count)]
+    self._position = taken[-1][1]
+    return [batch for batch, _ in taken]
 
   def started(
     self,
@@ -326,7 +342,7 @@ class Run:
     self.checkpoints.save(
       self.state,
       step=self.step,
-      data=self.batches.state(),
+      data=self._position if self._waiting else self.batches.state(),
       progress=progress_json(
         best=best, evaluated=self._evaluated, window=self._window
       ),

@@ -1,5 +1,6 @@
 """Several runs as one job: each leaves what it leaves alone."""
 
+import dataclasses
 import functools
 import json
 
@@ -185,6 +186,7 @@ def test_a_dry_run_names_the_runs(backbone, tasks, tmp_path):
       "length and number of prompts",
     ),
     ({"from_scratch": True}, "run_1: FROM_SCRATCH is set"),
+    ({"backbone": "one that drops"}, r"T5Config\.dropout_rate 0\.0 and 0\.1"),
     ({"feature_lengths": {"inputs": 12}}, "run_1: TASK_FEATURE_LENGTHS"),
   ],
 )
@@ -192,10 +194,21 @@ def test_what_cannot_be_one_job_is_refused(
   backbone, tasks, tmp_path, change, message
 ):
   runs = _runs(backbone, tasks, tmp_path)
+  if "backbone" in change:
+    dropping = dataclasses.replace(backbone.config, dropout_rate=0.1)
+    change = {"backbone": dataclasses.replace(backbone, config=dropping)}
   runs["run_1"] |= change
   with pytest.raises(ValueError, match=message):
     train_jointly(runs)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_prompt_that_is_not_tuned_is_not_shared(backbone, tasks, tmp_path):
+  runs = _runs(backbone, tasks, tmp_path, trainable=(".*norm/scale",))
+  with pytest.raises(
+    ValueError, match=r"run_0: TRAINABLE .* leaves the prompt"
+  ):
+    train_jointly(runs)
 
 
 def test_two_runs_do_not_share_a_folder(backbone, tasks, tmp_path):

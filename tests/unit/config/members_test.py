@@ -42,6 +42,8 @@ def test_values_may_hold_commas_and_name_what_recipes_name():
   made = members([], ["LENGTHS=[{'inputs': 4, 'targets': 2}, ('a,b', 3)]"])
   assert made[0].bindings == ("LENGTHS={'inputs': 4, 'targets': 2}",)
   assert made[1].bindings == ("LENGTHS=('a,b', 3)",)
+  made = members([], [r"NAME=['it\'s, this', 'b']"])
+  assert made[0].bindings == (r"NAME='it\'s, this'",)
   assert not {"/", " ", "'"} & set(made[1].name)
 
 
@@ -51,13 +53,17 @@ def test_values_may_hold_commas_and_name_what_recipes_name():
     ([], [], "Nothing says which runs"),
     ([], ["SEED=0"], r"expected NAME=\[VALUE, ...\]"),
     ([], ["SEED=[0, ]"], "a value is empty"),
-    ([], ["SEED=[0, 0]"], "Several runs are called 'SEED=0'"),
-    (["a", "a"], [], "Several runs are called 'a'"),
+    ([], ["SEED=[0, 0]"], "Several runs would be called 'SEED=0'"),
+    (["a", "a"], [], "Several runs would be called 'a'"),
     (["a b"], [], "got 'b'"),
     (["--gin.A=1"], [], "a name has letters"),
     (["a/b"], [], "a name has letters"),
     (["a --gin.A"], [], "the value is missing"),
     (["a 'b"], [], "No closing quotation"),
+    ([".."], [], "a name has letters"),
+    ([], ["SEED=[0]", "SEED=[1]"], "SEED is set several times"),
+    (["a --gin.SEED=1"], ["SEED=[0]"], "SEED is set several times"),
+    ([], ["NAME=['a/b', 'a-b']"], "would be called"),
   ],
 )
 def test_what_makes_no_sense_is_refused(named, varied, message):

@@ -6,6 +6,8 @@ batches; that real runs are as if alone is in tests/integration.
 
 import dataclasses
 import json
+import os
+import signal
 
 import jax
 import numpy as np
@@ -232,6 +234,35 @@ def test_a_run_that_breaks_off_leaves_the_others_alone(
   assert message in str(result.failed["run 1"])
   _assert_same(job, result, other, runs=(0, 2))
   assert 3 in job.checkpoints(1)
+
+
+@pytest.mark.parametrize("end", [0, 2])
+def test_data_that_ends_as_a_step_is_compiled(folders, end):
+  # Of four runs two end at step 2, whereupon the step is compiled anew.
+  settings = {"steps": (2, 9, 9, 2), "batches": {1: {"end": end}}}
+  job, other = (Job(folder, **settings) for folder in folders)
+  result, _ = job.together()
+  assert f"data ended after step {end}" in str(result.failed["run 1"])
+  _assert_same(job, result, other, runs=(0, 2, 3))
+
+
+def test_a_signal_during_an_evaluation_waits_for_no_other(
+  tmp_path, monkeypatch
+):
+  evaluated = []
+
+  def evaluate(trainable, step):
+    del trainable
+    evaluated.append(step)
+    if step == 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return {METRIC: 0.0}
+
+  monkeypatch.setitem(globals(), "_distance", evaluate)
+  result, _ = Job(tmp_path).together()
+  assert evaluated == [0, 0, 0, 2]
+  ended = {(each.step, each.reason) for each in result.finished.values()}
+  assert ended == {(2, StopReason.INTERRUPTED)}
 
 
 def test_what_has_ended_is_left_out_once_half_has(tmp_path):

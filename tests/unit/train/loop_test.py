@@ -510,3 +510,16 @@ def test_a_bad_step_is_named_within_its_dispatch(job):
 def test_no_step_a_dispatch_is_refused(job):
   with pytest.raises(ValueError, match="STEPS_PER_DISPATCH must be at least 1"):
     job(steps_per_dispatch=0)
+
+
+@pytest.mark.parametrize("steps_per_dispatch", [1, 2, 3])
+def test_data_that_ends_within_a_dispatch_loses_no_batch(
+  job, steps_per_dispatch
+):
+  with pytest.raises(ValueError, match="data ended after step 5 of 10"):
+    dataclasses.replace(job, eval_every=100, save_every=100)(
+      batches=Batches(end=5), steps_per_dispatch=steps_per_dispatch
+    )
+  batches = Batches(end=5)
+  start = resume(Checkpoints(job.model_dir, run=RUN), _fresh(), batches)
+  assert (start.step, batches.position) == (5, 5)
