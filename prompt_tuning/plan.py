@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     flags.FLAGS.gin_search_paths,
     entry=train.train,
   )
-  run = programs.Run(**config.arguments(train.train))
+  run = programs.Run(train.with_defaults(config.arguments(train.train)))
   rows = []
   for slice_ in where:
     plan = search.make_plan(

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from prompt_tuning.data.batches import EvaluationBatch
+from prompt_tuning.model.sharding import feature_spec
 from prompt_tuning.types import Params
 
 Answer = Callable[[Params, Any, jax.Array], Any]
@@ -33,8 +34,8 @@ def answers(
   Args:
     function: Finds the answers. Each row has a random key of its own, which
       depends on the seed and the number of its example: not on the batch.
-    params: All parameters. Where they lie on a mesh, batches are cut along
-      their first axis, filled up with padding to divide.
+    params: All parameters. Where they lie on a mesh, batches are cut as
+      `model.sharding.feature_spec` says, filled up with padding to divide.
     batches: On the host, the same in every process.
     seed: Of all draws, the same in every process.
   """
@@ -59,8 +60,8 @@ def _ask(
   features, numbers = batch.features, batch.indices.astype(np.uint32)
   if mesh is None:
     return function(params, features, _row_keys(seed, numbers))
-  spread = {name: _spread(value, mesh) for name, value in features.items()}
-  keys = _row_keys(seed, _spread(numbers, mesh))
+  spread = {name: _spread(name, x, mesh) for name, x in features.items()}
+  keys = _row_keys(seed, _spread("numbers", numbers, mesh))
   return _gather(mesh)(function(params, spread, keys))
 
 
@@ -85,13 +86,17 @@ def _mesh(params: Params) -> Mesh | None:
   return None
 
 
-def _spread(value: np.ndarray, mesh: Mesh) -> jax.Array:
+def _spread(name: str, value: np.ndarray, mesh: Mesh) -> jax.Array:
   value = np.asarray(value)
-  missing = -len(value) % mesh.devices.shape[0]
-  value = np.pad(value, [(0, missing)] + [(0, 0)] * (value.ndim - 1))
-  sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
+  spec = feature_spec(name, value.ndim)
+  axes = (*spec, *[None] * (value.ndim - len(spec)))
+  missing = [
+    (0, -size % (1 if axis is None else mesh.shape[axis]))
+    for axis, size in zip(axes, value.shape, strict=True)
+  ]
+  padded = np.pad(value, missing)
   return jax.make_array_from_callback(
-    value.shape, sharding, lambda index: value[index]
+    padded.shape, NamedSharding(mesh, spec), lambda index: padded[index]
   )
 
 

@@ -13,6 +13,7 @@ from prompt_tuning.model.attention import (
 from prompt_tuning.model.compiled_prompt import CompiledPrompt, of_rows
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.layers import MLP, dropout, layer_norm
+from prompt_tuning.model.sharding import ActivationSharding, constrain
 from prompt_tuning.model.stack import make_layers, run_layers
 from prompt_tuning.types import Array, Bool, Float, Int
 
@@ -21,6 +22,7 @@ class EncoderLayer(nn.Module):
   """Self-attention and feed-forward, each on a normalised residual stream."""
 
   config: T5Config
+  sharding: ActivationSharding | None = None
 
   @nn.compact
   def __call__(
@@ -49,7 +51,10 @@ class EncoderLayer(nn.Module):
     config = self.config
     y = layer_norm(config, "pre_attention_layer_norm")(x)
     attention = Attention(config, name="attention")
-    own = attention.keys_values(y)
+    # Queries stay cut along the sequence, and each of them reads all of it.
+    own = constrain(
+      self.sharding, attention.keys_values(y), "batch", "context", "heads", "kv"
+    )
     y = attention(
       y,
       own,
@@ -63,6 +68,7 @@ class EncoderLayer(nn.Module):
     y = layer_norm(config, "pre_mlp_layer_norm")(x)
     y = MLP(config, name="mlp")(y, deterministic=deterministic)
     x = x + dropout(self, y, deterministic=deterministic)
+    x = constrain(self.sharding, x, "batch", "length", "embed")
     return x, own if is_read else None
 
 
@@ -70,6 +76,7 @@ class Encoder(nn.Module):
   """A stack of encoder layers with one relative position bias."""
 
   config: T5Config
+  sharding: ActivationSharding | None = None
 
   def setup(self):
     """Declares the stack under T5X's names."""
@@ -81,6 +88,7 @@ class Encoder(nn.Module):
       num_layers=config.num_encoder_layers,
       methods={"__call__": 6},
       static=(4, 5),
+      sharding=self.sharding,
     )
     self.encoder_norm = layer_norm(config)
 

@@ -36,6 +36,7 @@ def make_layers(
   num_layers: int,
   methods: Mapping[str, int],
   static: Sequence[int] = (),
+  **attributes: Any,
 ) -> Any:
   """Returns the layers of a stack, to be assigned to `layers` in `setup`.
 
@@ -47,6 +48,7 @@ def make_layers(
     num_layers: Depth.
     methods: Of each method that is run, how many arguments all layers share.
     static: Positions of the shared arguments of `__call__` that are no arrays.
+    **attributes: Of each layer, besides `config`.
   """
   if config.remat is Rematerialization.LAYER:
     layer = nn.remat(
@@ -57,7 +59,7 @@ def make_layers(
       prevent_cse=not config.scan_layers,
     )
   if not config.scan_layers:
-    return [layer(config) for _ in range(num_layers)]
+    return [layer(config, **attributes) for _ in range(num_layers)]
   scanned = nn.scan(
     layer,
     methods={
@@ -72,7 +74,7 @@ def make_layers(
       for method, num_shared in methods.items()
     },
   )
-  return scanned(config)
+  return scanned(config, **attributes)
 
 
 def run_layers(

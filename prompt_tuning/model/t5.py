@@ -22,6 +22,7 @@ from prompt_tuning.model.quantization import (
   scales_of,
   with_scale_axes,
 )
+from prompt_tuning.model.sharding import ActivationSharding
 from prompt_tuning.prompts.module import Prompt, PromptAttention, PromptBank
 from prompt_tuning.types import PAD_ID, Array, Float, Int, Params
 
@@ -73,15 +74,17 @@ class T5(nn.Module):
     config: The model's shape.
     prompt: Soft prompts, or None for the bare model, on which a slot becomes
       NaN.
+    sharding: Where activations are held on a mesh that cuts the sequence.
   """
 
   config: T5Config
   prompt: Prompt | PromptBank | None = None
+  sharding: ActivationSharding | None = None
 
   def setup(self):
     """Declares the three parts under T5X's names."""
     self.token_embedder = TokenEmbedder(self.config)
-    self.encoder = Encoder(self.config)
+    self.encoder = Encoder(self.config, self.sharding)
     self.decoder = Decoder(self.config)
 
   @property

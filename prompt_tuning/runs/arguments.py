@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from jax.sharding import Mesh
-
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.data.features import FeatureLengths
 from prompt_tuning.data.inputs import Inputs
@@ -13,7 +11,7 @@ from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts.layout import Layout
 from prompt_tuning.prompts.spec import PromptSpec
-from prompt_tuning.train import mesh as mesh_lib
+from prompt_tuning.runs.hardware import Hardware
 from prompt_tuning.train import plan as plan_lib
 from prompt_tuning.train.optimizers import Optimizer
 from prompt_tuning.train.selection import Selection
@@ -23,6 +21,11 @@ from prompt_tuning.types import Params
 
 class Evaluation(Protocol):
   """Something to measure while training."""
+
+  @property
+  def batch_size(self) -> int:
+    """B, examples that are answered at a time."""
+    ...
 
   def prepare(
     self,
@@ -35,27 +38,6 @@ class Evaluation(Protocol):
   ) -> Callable[[Params, int], Mapping[str, float]]:
     """Returns `(all parameters, step) -> {"<task>/<metric>": value}`."""
     ...
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Hardware:
-  """How a run lies on the devices; it changes nothing that is learned.
-
-  Attributes:
-    data: Ways to cut the batch; -1 for the devices that are left.
-    model: Ways to cut the wide axes of the parameters.
-    peak_flops_per_second: What one device could do in the compute type, to
-      state model FLOPs utilisation against; None states none.
-    axis_rules: Mesh axis of each logical axis.
-  """
-
-  data: int = -1
-  model: int = 1
-  peak_flops_per_second: float | None = None
-  axis_rules: mesh_lib.AxisRules = mesh_lib.DEFAULT_RULES
-
-
-ALL_DEVICES = Hardware()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,13 +76,3 @@ class TrainArguments:
       "loss_normalization": self.loss_normalization,
       "num_microbatches": self.num_microbatches,
     }
-
-  def make_mesh(self) -> Mesh:
-    """Returns the mesh that the run lies on.
-
-    Raises:
-      ValueError: If it does not use the devices, or the batch does not divide.
-    """
-    mesh = mesh_lib.make_mesh(self.hardware.data, self.hardware.model)
-    mesh_lib.check_batch_size(self.batch_size, mesh)
-    return mesh

@@ -5,109 +5,69 @@ It refuses what shows without weights and folders, and computes everything else
 on shapes, so that XXL can be looked at on a laptop. Nothing is written.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AbstractMesh
 
 from prompt_tuning.backbone import Backbone
-from prompt_tuning.data.batches import check_shapes, padding_batch
-from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
-from prompt_tuning.data.inputs import Inputs
+from prompt_tuning.data.batches import check_shapes
 from prompt_tuning.evaluate.predictors import Predictor
 from prompt_tuning.evaluate.tasks import TaskEvaluation
-from prompt_tuning.model import t5
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import evaluate as evaluate_lib
 from prompt_tuning.runs import infer as infer_lib
 from prompt_tuning.runs import train as train_lib
 from prompt_tuning.runs import train_jointly as joint_lib
+from prompt_tuning.runs.abstract import (
+  AbstractRun,
+  abstract_batch,
+  abstract_key,
+  abstract_keys,
+  abstract_mesh,
+  num_bytes,
+)
+from prompt_tuning.runs.hardware import Hardware, make_mesh
 from prompt_tuning.runs.network import Network, abstract_network
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import partition
 from prompt_tuning.train.held_out import HeldOutLoss
-from prompt_tuning.train.optimizers import Optimizer
-from prompt_tuning.train.step import (
-  LossNormalization,
-  batch_loss,
-  init_state,
-  make_train_step,
-)
+from prompt_tuning.train.step import batch_loss
 from prompt_tuning.types import enum_member
 
 _ROW = "{:<24}{:>16}{:>20}"
-_ALL_DEVICES = train_lib.Hardware()
 
 
-def train(
-  *,
-  backbone: Backbone,
-  inputs: Inputs,
-  feature_lengths: Mapping[str, int],
-  batch_size: int,
-  trainable: Sequence[str],
-  optimizer: Optimizer,
-  prompt: PromptSpec | None = None,
-  from_scratch: bool = False,
-  evaluations: Sequence[train_lib.Evaluation] = (),
-  z_loss: float = 1e-4,
-  loss_normalization: LossNormalization = LossNormalization.SUM,
-  num_microbatches: int = 1,
-  hardware: train_lib.Hardware = _ALL_DEVICES,
-  **unused: Any,
-) -> str:
+def train(**given: Any) -> str:
   """Returns the parameter table and one step by shape evaluation, as text.
 
   Args:
-    backbone: See `runs.train.train` for this and the others.
-    inputs: What is trained on.
-    feature_lengths: TASK_FEATURE_LENGTHS.
-    batch_size: B.
-    trainable: Patterns of the paths that are trained.
-    optimizer: Updates what is trained.
-    prompt: The soft prompt.
-    from_scratch: Whether the backbone starts from random weights.
-    evaluations: What is measured at every evaluation.
-    z_loss: Coefficient of the z-loss.
-    loss_normalization: What the summed loss is divided by.
-    num_microbatches: Parts in which a batch is run.
-    hardware: How it lies on the devices, which this machine need not have.
-    **unused: What else a run is configured with, which decides no shape.
+    **given: See `runs.train.train`. This machine need not have the devices of
+      the hardware.
 
   Raises:
     ValueError: As the run itself would, of what can be known without weights
       and data.
   """
-  del unused
-  mesh = _mesh(hardware)
-  mesh_lib.check_batch_size(batch_size, mesh)
-  lengths = train_lib.check(backbone, inputs, feature_lengths, evaluations)
-  network = abstract_network(backbone, prompt, from_scratch=from_scratch)
-  batch = _batch(network, lengths, batch_size)
-  parts = partition.split(network.params, trainable)
-  # What is trained is kept in float32, whatever the backbone is stored in.
-  trained = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), parts.trainable
+  a = train_lib.with_defaults(given)
+  train_lib.check(a.backbone, a.inputs, a.feature_lengths, a.evaluations)
+  run = AbstractRun(a)
+  mesh = _mesh(a.hardware, run)
+  run.check_mesh(mesh)
+  after, metrics = jax.eval_shape(
+    run.train_step(), run.state, run.frozen, run.batch, abstract_key()
   )
-  state = jax.eval_shape(lambda p: init_state(p, optimizer), trained)
-  step = make_train_step(
-    network.model,
-    optimizer,
-    z_loss=z_loss,
-    loss_normalization=loss_normalization,
-    num_microbatches=num_microbatches,
-  )
-  after, metrics = jax.eval_shape(step, state, parts.frozen, batch, _key())
+  params = partition.merge(run.state.trainable, run.frozen)
   lines = [
-    partition.describe(partition.merge(trained, parts.frozen), trainable),
-    *_batch_lines("one batch", batch),
-    f"frozen parameters: {_bytes(parts.frozen)}",
+    partition.describe(params, a.trainable),
+    *_batch_lines("one batch", run.batch),
+    f"frozen parameters: {_bytes(run.frozen)}",
     f"trainable parameters: {_bytes(after.trainable)}",
     f"optimizer state: {_bytes(after.opt_state)}",
     f"metrics: {', '.join(sorted(metrics))}",
-    *_mesh_lines(network, parts.frozen, after, mesh, hardware),
+    *_mesh_lines(run, mesh),
   ]
   return "\n".join(lines) + "\n"
 
@@ -123,7 +83,7 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> str:
       and data; the run is named.
   """
   arguments = {
-    name: joint_lib.with_defaults(given) for name, given in runs.items()
+    name: train_lib.with_defaults(given) for name, given in runs.items()
   }
   joint_lib.check(arguments)
   lines = [f"{len(runs)} runs over one backbone:"]
@@ -167,11 +127,11 @@ def evaluate(
         answer = evaluation.predictor.build(
           network.model, vocabulary=backbone.vocabulary, lengths=lengths
         )
-        batch = _batch(network, lengths, evaluation.batch_size)
+        batch = abstract_batch(network, lengths, evaluation.batch_size)
         lines += _answered(title, answer, network, batch, "predictions")
       case HeldOutLoss():
         title = f"one batch of {evaluation.inputs.name}"
-        batch = _batch(network, lengths, evaluation.batch_size)
+        batch = abstract_batch(network, lengths, evaluation.batch_size)
         lines += _answered(title, _loss_fn(network), network, batch, "loss")
       case _:
         lines.append(f"not known by its shapes: {type(evaluation).__name__}")
@@ -226,7 +186,7 @@ def infer(
     "one batch",
     answer,
     network,
-    _batch(network, lengths, batch_size),
+    abstract_batch(network, lengths, batch_size),
     "scores" if is_score else "predictions",
   )
   return "\n".join(lines) + "\n"
@@ -247,9 +207,7 @@ def _frozen(
     *sorted(network.params.items()),
     ("total", network.params),
   ]:
-    lines.append(
-      _ROW.format(name, f"{_count(part):,}", f"{_num_bytes(part):,}")
-    )
+    lines.append(_ROW.format(name, f"{_count(part):,}", f"{num_bytes(part):,}"))
   lines.append("trainable: nothing")
   if saved is not None:
     shape = list(saved.array.shape)
@@ -276,28 +234,12 @@ def _answered(
 ) -> list[str]:
   """Describes one batch and what comes out for it."""
   rows, _ = batch["encoder_input_tokens"].shape
-  answers = jax.eval_shape(answer, network.params, batch, _keys(rows))
+  answers = jax.eval_shape(answer, network.params, batch, abstract_keys(rows))
   shapes = ", ".join(map(_shape, jax.tree.leaves(answers)))
   return [
     *_batch_lines(title, batch),
     f"{what}: {shapes}, {_bytes(answers)}",
   ]
-
-
-def _batch(
-  network: Network, lengths: FeatureLengths, batch_size: int
-) -> dict[str, jax.ShapeDtypeStruct]:
-  builder = FeatureBuilder(
-    lengths,
-    vocab_size=network.model.config.vocab_size,
-    layout=network.layout,
-    num_prompts=network.model.num_prompts,
-  )
-  batch = padding_batch(builder, batch_size=batch_size)
-  return {
-    name: jax.ShapeDtypeStruct(value.shape, value.dtype)
-    for name, value in batch.items()
-  }
 
 
 def _batch_lines(
@@ -307,41 +249,23 @@ def _batch_lines(
   return [f"{title}: {_bytes(batch)}", *features]
 
 
-def _mesh(hardware: train_lib.Hardware) -> Any:
+def _mesh(hardware: Hardware, run: AbstractRun) -> Any:
   """Returns the mesh of a run, an abstract one if it takes more devices."""
-  data, model = hardware.data, hardware.model
-  is_number = model > 0 and (data > 0 or data == -1)
-  if not is_number or max(data, 1) * model <= jax.device_count():
-    return mesh_lib.make_mesh(data, model)
-  return AbstractMesh((max(data, 1), model), (mesh_lib.DATA, mesh_lib.MODEL))
-
-
-def _mesh_lines(
-  network: Network,
-  frozen: Any,
-  state: Any,
-  mesh: Any,
-  hardware: train_lib.Hardware,
-) -> list[str]:
-  """Describes what lies on each device.
-
-  Raises:
-    ValueError: A parameter does not divide over the mesh.
-  """
-  axes = t5.logical_axes(network.model)
-
-  def shardings(params):
-    return mesh_lib.param_shardings(
-      params, axes, mesh=mesh, rules=hardware.axis_rules
-    )
-
-  of_state = mesh_lib.state_shardings(
-    state, shardings(state.trainable), mesh=mesh
+  shape = hardware.shape(
+    run.need, batch_size=run.batch_size, num_devices=jax.device_count()
   )
-  on_each = _num_bytes(frozen, shardings(frozen)) + _num_bytes(state, of_state)
+  data = 1 if shape.data == -1 else shape.data
+  is_number = min(data, shape.sequence, shape.model) > 0
+  if is_number and data * shape.sequence * shape.model > jax.device_count():
+    return abstract_mesh(dataclasses.replace(shape, data=data))
+  return make_mesh(shape)
+
+
+def _mesh_lines(run: AbstractRun, mesh: Any) -> list[str]:
+  """Describes what lies on each device."""
   lines = [
-    f"on each of {mesh.size} devices ({mesh_lib.describe(mesh)}): {on_each:,} "
-    "bytes of parameters and optimizer state"
+    f"on each of {mesh.size} devices ({mesh_lib.describe(mesh)}): "
+    f"{run.held_bytes(mesh):,} bytes of parameters and optimizer state"
   ]
   if mesh.size > jax.device_count():
     lines.append(
@@ -349,14 +273,6 @@ def _mesh_lines(
       "here the run would be refused"
     )
   return lines
-
-
-def _key() -> Any:
-  return jax.eval_shape(lambda: jax.random.key(0))
-
-
-def _keys(rows: int) -> Any:
-  return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
 
 
 def _shape(leaf: Any) -> str:
@@ -367,22 +283,5 @@ def _count(tree: Any) -> int:
   return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree))
 
 
-def _num_bytes(tree: Any, shardings: Any = None) -> int:
-  """Returns the bytes of all leaves, or of what one device holds of them."""
-  leaves = jax.tree.leaves(tree)
-  shapes = [leaf.shape for leaf in leaves]
-  if shardings is not None:
-    shapes = [
-      sharding.shard_shape(shape)
-      for sharding, shape in zip(
-        jax.tree.leaves(shardings), shapes, strict=True
-      )
-    ]
-  return sum(
-    int(np.prod(shape)) * np.dtype(leaf.dtype).itemsize
-    for leaf, shape in zip(leaves, shapes, strict=True)
-  )
-
-
 def _bytes(tree: Any) -> str:
-  return f"{_num_bytes(tree):,} bytes"
+  return f"{num_bytes(tree):,} bytes"

@@ -1,5 +1,6 @@
 """Evaluation of a backbone, with or without a tuned prompt."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 
@@ -14,8 +15,10 @@ from prompt_tuning.model import t5
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import preflight
+from prompt_tuning.runs.abstract import answering_need
+from prompt_tuning.runs.arguments import Evaluation
+from prompt_tuning.runs.hardware import ALL_DEVICES, Hardware
 from prompt_tuning.runs.network import Network, build_network
-from prompt_tuning.runs.train import ALL_DEVICES, Evaluation, Hardware
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.types import Params
 
@@ -56,7 +59,12 @@ def evaluate(
   network, step = load_network(
     backbone, prompt_file, allow_missing_card=allow_missing_card
   )
-  params = on_devices(network, hardware)
+  network, params = on_devices(
+    network,
+    hardware,
+    lengths=lengths,
+    batch_size=max(evaluation.batch_size for evaluation in evaluations),
+  )
   results: dict[str, float] = {}
   for evaluation in evaluations:
     measure = evaluation.prepare(
@@ -92,20 +100,35 @@ def check(
   return lengths
 
 
-def on_devices(network: Network, hardware: Hardware) -> Params:
-  """Returns the parameters of a network, laid out over the devices.
+def on_devices(
+  network: Network,
+  hardware: Hardware,
+  *,
+  lengths: FeatureLengths,
+  batch_size: int,
+) -> tuple[Network, Params]:
+  """Returns the network as it runs on the devices, and its parameters there.
+
+  Args:
+    network: The network, its parameters on the host.
+    hardware: How it is to lie on the devices.
+    lengths: Tokens of inputs and targets.
+    batch_size: B, of the largest batch; it need not divide.
 
   Raises:
     ValueError: If the mesh does not use the devices, or a parameter does not
       divide over it.
   """
-  shardings = mesh_lib.param_shardings(
-    network.params,
-    t5.logical_axes(network.model),
-    mesh=mesh_lib.make_mesh(hardware.data, hardware.model),
-    rules=hardware.axis_rules,
+  rules = hardware.axis_rules
+  mesh = hardware.mesh(
+    functools.partial(answering_need, network, lengths, batch_size, rules),
+    batch_size=None,
   )
-  return mesh_lib.place(network.params, shardings)
+  axes = t5.logical_axes(network.model)
+  shardings = mesh_lib.param_shardings(
+    network.params, axes, mesh=mesh, rules=rules
+  )
+  return network.on(mesh, rules), mesh_lib.place(network.params, shardings)
 
 
 def load_network(

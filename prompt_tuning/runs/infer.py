@@ -25,7 +25,7 @@ from prompt_tuning.model.scoring import sequence_log_likelihood
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.runs import preflight
 from prompt_tuning.runs.evaluate import load_network, on_devices
-from prompt_tuning.runs.train import ALL_DEVICES, Hardware
+from prompt_tuning.runs.hardware import ALL_DEVICES, Hardware
 from prompt_tuning.types import Array, Batch, Float, Params, enum_member
 
 
@@ -102,6 +102,9 @@ def infer(
   builder.check(examples)
   if is_first:
     paths.make_writable_dir(paths.as_path(output_file).parent)
+  network, params = on_devices(
+    network, hardware, lengths=lengths, batch_size=batch_size
+  )
   answer = answer_fn(
     network.model,
     vocabulary=backbone.vocabulary,
@@ -109,7 +112,6 @@ def infer(
     predictor=predictor,
     mode=mode,
   )
-  params = on_devices(network, hardware)
   lines: list[str] = [""] * len(examples)
   batches = evaluation_batches(
     examples, builder, batch_size=batch_size, length_buckets=length_buckets

@@ -7,11 +7,17 @@ import jax
 import numpy as np
 from flax import linen as nn
 from jax import numpy as jnp
+from jax.sharding import Mesh
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints.load import Loaded
 from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.initialization import Initialization
+from prompt_tuning.model.sharding import (
+  SEQUENCE,
+  ActivationSharding,
+  AxisRules,
+)
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts import layout as layout_lib
 from prompt_tuning.prompts.layout import Layout
@@ -44,6 +50,16 @@ class Network:
     if self.dtype == "float32":
       return self.fingerprint
     return f"{self.fingerprint} in {self.dtype}"
+
+  def on(self, mesh: Mesh, rules: AxisRules) -> "Network":
+    """Returns the network as it computes on a mesh, parameters untouched.
+
+    Without a cut along the sequence the compiler needs no help.
+    """
+    if mesh.shape[SEQUENCE] == 1:
+      return self
+    sharding = ActivationSharding(mesh, rules)
+    return dataclasses.replace(self, model=self.model.clone(sharding=sharding))
 
 
 def build_network(

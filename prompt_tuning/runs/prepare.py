@@ -1,6 +1,7 @@
 """Everything of a training run that comes before its first step."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from prompt_tuning.model import t5
 from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.prompts.module import PromptAttention
 from prompt_tuning.runs import model_dir, preflight
+from prompt_tuning.runs.abstract import AbstractRun
 from prompt_tuning.runs.arguments import Evaluation, TrainArguments
 from prompt_tuning.runs.network import Network, build_network
 from prompt_tuning.train import (
@@ -71,6 +73,22 @@ class Prepared:
     logging.info("%s", batches.summary())
 
 
+def make_mesh(arguments: TrainArguments) -> Mesh:
+  """Returns the mesh that a run lies on.
+
+  Raises:
+    ValueError: If it does not use the devices, or the batch does not divide.
+  """
+  a = arguments
+  # Only a choice needs it.
+  run = functools.cache(lambda: AbstractRun(a))
+  mesh = a.hardware.mesh(
+    lambda shape: run().need(shape), batch_size=a.batch_size
+  )
+  mesh_lib.check_batch_size(a.batch_size, mesh)
+  return mesh
+
+
 def prepare(
   arguments: TrainArguments,
   *,
@@ -111,6 +129,8 @@ def prepare(
   )
   if beside is not None:
     network = dataclasses.replace(network, model=beside.network.model)
+  else:
+    network = network.on(mesh, a.hardware.axis_rules)
   table = partition.describe(network.params, a.trainable)
   if beside is None:
     logging.info("\n%s", table)
@@ -120,6 +140,7 @@ def prepare(
   # The devices have them: a copy in the host's memory would be a second one.
   network = dataclasses.replace(network, params={})
   builder = _builder(a, network, lengths, packing)
+  _check_length(builder, packing, mesh)
   steps = None
   if compile_step:
     steps = _steps(a, network, state, mesh)
@@ -207,6 +228,16 @@ def _packing(
     )
   multiple = mesh.shape[mesh_lib.DATA] * num_microbatches
   return Packing(row_length=length, rows_multiple=multiple)
+
+
+def _check_length(
+  builder: FeatureBuilder, packing: Packing | None, mesh: Mesh
+) -> None:
+  if packing is not None:
+    mesh_lib.check_length(packing.row_length, 0, mesh)
+    return
+  inputs = builder.lengths.inputs
+  mesh_lib.check_length(inputs, builder.encoder_length - inputs, mesh)
 
 
 def _steps(

@@ -4,18 +4,16 @@ Pre-training, LM adaptation, model tuning and prompt tuning are this function
 with other inputs, other trainable patterns and another optimizer.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.data.inputs import Inputs
 from prompt_tuning.prompts.spec import PromptSpec
-from prompt_tuning.runs.arguments import (
-  ALL_DEVICES,
-  Evaluation,
-  Hardware,
-  TrainArguments,
-)
-from prompt_tuning.runs.prepare import check, prepare
+from prompt_tuning.runs.arguments import Evaluation, TrainArguments
+from prompt_tuning.runs.hardware import ALL_DEVICES, Hardware
+from prompt_tuning.runs.prepare import check, make_mesh, prepare
 from prompt_tuning.train import loop
 from prompt_tuning.train import plan as plan_lib
 from prompt_tuning.train.optimizers import Optimizer
@@ -23,7 +21,14 @@ from prompt_tuning.train.run import FitResult
 from prompt_tuning.train.selection import Selection
 from prompt_tuning.train.step import LossNormalization
 
-__all__ = ["ALL_DEVICES", "Evaluation", "Hardware", "check", "train"]
+__all__ = [
+  "ALL_DEVICES",
+  "Evaluation",
+  "Hardware",
+  "check",
+  "train",
+  "with_defaults",
+]
 
 
 def train(
@@ -91,7 +96,7 @@ def train(
     ValueError: If anything does not fit; nothing is written then.
   """
   arguments = TrainArguments(**locals())
-  mesh = arguments.make_mesh()
+  mesh = make_mesh(arguments)
   prepared = prepare(arguments, mesh=mesh, compile_step=True)
   assert prepared.steps is not None  # It was to be compiled.
   try:
@@ -103,3 +108,10 @@ def train(
     )
   finally:
     prepared.close()
+
+
+def with_defaults(given: Mapping[str, Any]) -> TrainArguments:
+  """Returns the arguments of `train` with its defaults."""
+  bound = inspect.signature(train).bind(**given)
+  bound.apply_defaults()
+  return TrainArguments(**bound.arguments)

@@ -8,7 +8,6 @@ all runs together (`train.joint_loop`).
 
 import contextlib
 import dataclasses
-import inspect
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from absl import logging
 from prompt_tuning import paths
 from prompt_tuning.runs import prepare as prepare_lib
 from prompt_tuning.runs.arguments import TrainArguments
-from prompt_tuning.runs.train import train
+from prompt_tuning.runs.train import with_defaults
 from prompt_tuning.train.joint_loop import JointResult, fit_jointly
 from prompt_tuning.train.step import make_joint_train_step
 
@@ -58,7 +57,7 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> JointResult:
   arguments = {name: with_defaults(given) for name, given in runs.items()}
   check(arguments)
   first = next(iter(arguments.values()))
-  mesh = first.make_mesh()
+  mesh = prepare_lib.make_mesh(first)
   for name, each in arguments.items():
     check_alone(name, each)
     paths.check_writable_dir(each.model_dir)
@@ -87,13 +86,6 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> JointResult:
     )
   logging.info("\n%s", describe(result))
   return result
-
-
-def with_defaults(given: Mapping[str, Any]) -> TrainArguments:
-  """Returns the arguments of `train` with its defaults."""
-  bound = inspect.signature(train).bind(**given)
-  bound.apply_defaults()
-  return TrainArguments(**bound.arguments)
 
 
 def check(runs: Mapping[str, TrainArguments]) -> None:

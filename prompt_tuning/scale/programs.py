@@ -5,37 +5,29 @@ the run's own mesh and axis rules. Nothing is read or computed.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
-from prompt_tuning.backbone import Backbone
-from prompt_tuning.data.batches import padding_batch
-from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.evaluate.predictors import Generation, RankClassification
 from prompt_tuning.evaluate.rank_classification import (
   RankClassifier,
   Verbalizers,
 )
 from prompt_tuning.evaluate.tasks import TaskEvaluation
-from prompt_tuning.model import t5
-from prompt_tuning.prompts.spec import PromptSpec
-from prompt_tuning.runs.network import Network, abstract_network
-from prompt_tuning.runs.train import Evaluation, Hardware
-from prompt_tuning.train import mesh as mesh_lib
-from prompt_tuning.train import partition
-from prompt_tuning.train.optimizers import Optimizer
-from prompt_tuning.train.step import (
-  LossNormalization,
-  init_state,
-  make_train_step,
+from prompt_tuning.model.sharding import feature_spec
+from prompt_tuning.model.t5 import T5
+from prompt_tuning.runs.abstract import (
+  AbstractRun,
+  abstract_key,
+  abstract_keys,
+  num_bytes,
 )
-from prompt_tuning.types import Params
+from prompt_tuning.runs.arguments import TrainArguments
+from prompt_tuning.train import mesh as mesh_lib
 
-_HARDWARE = Hardware()
 # Two answers of one token each and an end, where a recipe names none.
 _TWO_ANSWERS = Verbalizers(texts=("one", "other"), tokens=((3,), (4,)))
 
@@ -68,114 +60,42 @@ class Program:
     return jax.jit(self.function, **options).lower(*self.arguments)
 
 
-class Run:
-  """A training run, described by shapes; see `runs.train.train`."""
+class Run(AbstractRun):
+  """A training run whose steps can be compiled for a mesh."""
 
-  def __init__(
-    self,
-    *,
-    backbone: Backbone,
-    feature_lengths: Mapping[str, int],
-    batch_size: int,
-    trainable: Sequence[str],
-    optimizer: Optimizer,
-    prompt: PromptSpec | None = None,
-    from_scratch: bool = False,
-    evaluations: Sequence[Evaluation] = (),
-    z_loss: float = 1e-4,
-    loss_normalization: LossNormalization = LossNormalization.SUM,
-    num_microbatches: int = 1,
-    hardware: Hardware = _HARDWARE,
-    **unused: Any,
-  ):
-    """Takes the arguments of `runs.train.train`.
+  def __init__(self, arguments: TrainArguments):
+    """Computes shapes.
 
     Args:
-      backbone: The T5 that is tuned.
-      feature_lengths: TASK_FEATURE_LENGTHS.
-      batch_size: B.
-      trainable: Patterns of the paths that are trained.
-      optimizer: Updates what is trained.
-      prompt: The soft prompt.
-      from_scratch: Whether the backbone starts from random weights.
-      evaluations: They say how answers are found.
-      z_loss: Coefficient of the z-loss.
-      loss_normalization: What the summed loss is divided by.
-      num_microbatches: Parts in which a batch is run.
-      hardware: Its axis rules hold; its mesh is one of those tried.
-      **unused: What else a run is configured with, which decides no shape.
+      arguments: The run's; its evaluations say how answers are found.
 
     Raises:
       ValueError: As the run itself would, of what shows without weights and
         data.
     """
-    del unused
-    self.lengths = FeatureLengths.from_mapping(feature_lengths)
-    self.network: Network = abstract_network(
-      backbone, prompt, from_scratch=from_scratch
-    )
-    self.batch_size = batch_size
-    self._backbone = backbone
-    self._optimizer = optimizer
-    self._rules = hardware.axis_rules
-    self._axes = t5.logical_axes(self.network.model)
-    self._parts = partition.split(self.network.params, trainable)
+    super().__init__(arguments)
     self._predictors = [
-      each.predictor for each in evaluations if isinstance(each, TaskEvaluation)
+      each.predictor
+      for each in arguments.evaluations
+      if isinstance(each, TaskEvaluation)
     ]
-    self._train_step = make_train_step(
-      self.network.model,
-      optimizer,
-      z_loss=z_loss,
-      loss_normalization=loss_normalization,
-      num_microbatches=num_microbatches,
-    )
-
-  @property
-  def num_parameters(self) -> int:
-    """Of the backbone and the prompt."""
-    leaves = jax.tree.leaves(self.network.params)
-    return sum(int(np.prod(leaf.shape)) for leaf in leaves)
-
-  @property
-  def encoder_length(self) -> int:
-    """L, soft prompt included, in tokens."""
-    return self._builder().encoder_length
-
-  def check_mesh(self, mesh: Mesh) -> None:
-    """Raises a ValueError if batch or parameters do not divide over it."""
-    mesh_lib.check_batch_size(self.batch_size, mesh)
-    self._placed(self.network.params, mesh)
 
   def weight_bytes(self, mesh: Mesh) -> int:
     """Returns the bytes of parameters on each chip, prompt included."""
-    return sum(
-      int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
-      for leaf in jax.tree.leaves(self._placed(self.network.params, mesh))
-    )
+    params = self.network.params
+    return num_bytes(params, self.shardings(params, mesh))
 
   def train(self, mesh: Mesh) -> Program:
     """Returns the training step as `train.loop.fit` runs it."""
-    frozen = self._placed(self._parts.frozen, mesh)
-    # What is trained is kept in float32, whatever the backbone is stored in.
-    trainable = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(
-        leaf.shape, np.float32, sharding=leaf.sharding
-      ),
-      self._placed(self._parts.trainable, mesh),
-    )
-    state = jax.eval_shape(lambda p: init_state(p, self._optimizer), trainable)
-    shardings = mesh_lib.state_shardings(
-      state, jax.tree.map(lambda leaf: leaf.sharding, trainable), mesh=mesh
-    )
+    shardings = self.state_shardings(mesh)
     return Program(
       name="train",
-      function=self._train_step,
+      function=self.train_step(mesh),
       arguments=(
-        jax.tree.map(_place, state, shardings),
-        frozen,
-        self._batch(mesh),
-        _key(mesh),
+        _place(self.state, shardings),
+        _place(self.frozen, self.shardings(self.frozen, mesh)),
+        self._placed_batch(mesh),
+        _place(abstract_key(), mesh_lib.replicated(mesh)),
       ),
       out_shardings=(shardings, mesh_lib.replicated(mesh)),
       donated=True,
@@ -184,70 +104,54 @@ class Run:
   def score(self, mesh: Mesh) -> Program:
     """Returns rank classification: the recipe's, or of two short answers."""
     predictor = self._first(RankClassification)
+    model = self.model(mesh)
     if predictor is None:
-      classifier = RankClassifier(self.network.model, _TWO_ANSWERS)
+      classifier = RankClassifier(model, _TWO_ANSWERS)
       return self._answering(
         "score",
         lambda params, batch, rngs: classifier.predict(params, batch),
         mesh,
       )
-    return self._answering("score", self._build(predictor), mesh)
+    return self._answering("score", self._build(predictor, model), mesh)
 
   def decode(self, mesh: Mesh) -> Program:
     """Returns the recipe's decoder, or the greedy one."""
     predictor = self._first(Generation) or Generation()
-    return self._answering("decode", self._build(predictor), mesh)
+    answer = self._build(predictor, self.model(mesh))
+    return self._answering("decode", answer, mesh)
 
   def _answering(self, name: str, answer: Any, mesh: Mesh) -> Program:
+    params = self.network.params
     return Program(
       name=name,
       function=answer,
       arguments=(
-        self._placed(self.network.params, mesh),
-        self._batch(mesh),
-        _keys(mesh, self.batch_size),
+        _place(params, self.shardings(params, mesh)),
+        self._placed_batch(mesh),
+        _place(
+          abstract_keys(self.batch_size),
+          NamedSharding(mesh, feature_spec("keys", 1)),
+        ),
       ),
     )
 
   def _first(self, kind: type) -> Any:
     return next((p for p in self._predictors if isinstance(p, kind)), None)
 
-  def _build(self, predictor: Any) -> Any:
+  def _build(self, predictor: Any, model: T5) -> Any:
     return predictor.build(
-      self.network.model,
-      vocabulary=self._backbone.vocabulary,
-      lengths=self.lengths,
+      model, vocabulary=self.backbone.vocabulary, lengths=self.lengths
     )
 
-  def _placed(self, params: Params, mesh: Mesh) -> Params:
-    shardings = mesh_lib.param_shardings(
-      params, self._axes, mesh=mesh, rules=self._rules
-    )
-    return jax.tree.map(_place, params, shardings)
-
-  def _batch(self, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    batch = padding_batch(self._builder(), batch_size=self.batch_size)
-    cut = NamedSharding(mesh, PartitionSpec(mesh_lib.DATA))
-    return {name: _place(value, cut) for name, value in batch.items()}
-
-  def _builder(self) -> FeatureBuilder:
-    return FeatureBuilder(
-      self.lengths,
-      vocab_size=self.network.model.config.vocab_size,
-      layout=self.network.layout,
-      num_prompts=self.network.model.num_prompts,
-    )
+  def _placed_batch(self, mesh: Mesh) -> Any:
+    return _place(self.batch, self.batch_shardings(mesh))
 
 
-def _place(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _key(mesh: Mesh) -> jax.ShapeDtypeStruct:
-  key = jax.eval_shape(lambda: jax.random.key(0))
-  return _place(key, mesh_lib.replicated(mesh))
-
-
-def _keys(mesh: Mesh, rows: int) -> jax.ShapeDtypeStruct:
-  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
-  return _place(keys, NamedSharding(mesh, PartitionSpec(mesh_lib.DATA)))
+def _place(tree: Any, shardings: Any) -> Any:
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    tree,
+    shardings,
+  )

@@ -152,7 +152,7 @@ def _row(run: Run, plan: Plan) -> list[str]:
   times = {cost.name: f"{1e3 * cost.seconds:.2f}" for cost in plan.costs}
   return [
     *first,
-    f"{best.data} x {best.model}",
+    best.shape.name,
     f"{best.weight_bytes / _GIB:.2f}",
     f"{best.cost.temporary_bytes / _GIB:.2f}",
     f"{work.flops / 1e12:.3f}",

@@ -10,6 +10,7 @@ from prompt_tuning.scale.compilation import Cost, DoesNotFit, compile_for
 from prompt_tuning.scale.programs import Run
 from prompt_tuning.scale.slices import Slice
 from prompt_tuning.train import mesh as mesh_lib
+from prompt_tuning.train.mesh_choice import MeshShape
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,15 +18,13 @@ class Trial:
   """A mesh with what came of it.
 
   Attributes:
-    data: Ways to cut the batch.
-    model: Ways to cut the wide axes of the parameters.
+    shape: The mesh.
     weight_bytes: Parameters on each chip; None if they cannot be cut so.
     cost: Of a training step; None if there is no such step.
     refusal: Why not.
   """
 
-  data: int
-  model: int
+  shape: MeshShape
   weight_bytes: int | None = None
   cost: Cost | None = None
   refusal: str | None = None
@@ -33,7 +32,7 @@ class Trial:
   @property
   def name(self) -> str:
     """The mesh in words."""
-    return f"data={self.data} x model={self.model}"
+    return self.shape.name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,14 +68,16 @@ def make_plan(
   chip = slice_.chip
   trials = []
   for ways in model_ways or _powers_of_two(slice_.num_chips):
-    trial = _try(run, slice_, devices, ways)
+    data = slice_.num_chips // (run.sequence_ways * ways)
+    shape = MeshShape(data=data, sequence=run.sequence_ways, model=ways)
+    trial = _try(run, slice_, devices, shape)
     logging.info("%s, %s: %s", slice_.name, trial.name, _outcome(trial))
     trials.append(trial)
   fitting = [trial for trial in trials if trial.cost is not None]
   if not fitting:
     return Plan(slice=slice_, trials=trials, best=None, costs=(), failures={})
   best = min(fitting, key=lambda trial: trial.cost.seconds)  # pyright: ignore
-  mesh = mesh_lib.make_mesh(best.data, best.model, devices=devices)
+  mesh = _mesh(best.shape, devices)
   costs, failures = [best.cost], {}
   for program in (run.score(mesh), run.decode(mesh)):
     try:
@@ -92,18 +93,22 @@ def _powers_of_two(limit: int) -> list[int]:
   return [1 << power for power in range(limit.bit_length())]
 
 
-def _try(run: Run, slice_: Slice, devices, ways: int) -> Trial:
+def _mesh(shape: MeshShape, devices) -> Mesh:
+  return mesh_lib.make_mesh(
+    shape.data, shape.model, devices=devices, sequence=shape.sequence
+  )
+
+
+def _try(run: Run, slice_: Slice, devices, shape: MeshShape) -> Trial:
   chip = slice_.chip
-  mesh: Mesh
-  data = slice_.num_chips // ways
   try:
-    mesh = mesh_lib.make_mesh(-1, ways, devices=devices)
+    mesh = _mesh(shape, devices)
     run.check_mesh(mesh)
   # JAX has no way to lay some meshes onto the torus.
   except (ValueError, NotImplementedError) as error:
-    return Trial(data=data, model=ways, refusal=str(error))
+    return Trial(shape=shape, refusal=str(error))
   weights = run.weight_bytes(mesh)
-  refused = Trial(data=data, model=ways, weight_bytes=weights)
+  refused = Trial(shape=shape, weight_bytes=weights)
   if weights > chip.hbm_bytes:
     reason = "the parameters alone are more than a chip's memory"
     return dataclasses.replace(refused, refusal=reason)

@@ -16,10 +16,16 @@ feed-forward layer and s bytes a number:
   taken at a time (`losses.TARGETS_AT_ONCE`);
 * what the last norms of both stacks read: B (L + T) D s.
 
+With `REMAT = 'layer'` a layer keeps what it starts from, B L D s or B T D s,
+and one of each stack at a time has the rest. Over a mesh H, F and V are cut
+along its model axis, L along its sequence axis but for what is seen.
+
 Dropout's draws, positions and masks are left out.
 """
 
-from prompt_tuning.model.config import T5Config
+import dataclasses
+
+from prompt_tuning.model.config import Rematerialization, T5Config
 from prompt_tuning.train.losses import TARGETS_AT_ONCE
 
 _FLOAT32 = 4
@@ -33,21 +39,26 @@ def activation_floor(
   targets_length: int,
   num_compiled: int = 0,
   compiled_length: int = 0,
+  sequence_ways: int = 1,
+  model_ways: int = 1,
 ) -> int:
   """Returns bytes, of one microbatch where a batch is run in several.
 
   Args:
-    config: The model's shape; no layer is computed anew.
-    batch_size: B.
+    config: The model's shape.
+    batch_size: B; on a mesh, of one device.
     inputs_length: L, slots and padding included.
     targets_length: T, padding included.
     num_compiled: N, prompts that are computed apart (`PromptAttention.PREFIX`).
     compiled_length: P of these, in tokens.
+    sequence_ways: Devices that L is cut over.
+    model_ways: Devices that heads, feed-forward and vocabulary are cut over.
   """
+  config = _shard(config, model_ways)
   seen = inputs_length + compiled_length
-  rows = _encoder(config, inputs_length, seen=seen) + _decoder(
-    config, inputs_length, targets_length, seen=seen
-  )
+  own = _ceil(inputs_length, sequence_ways)
+  rows = _encoder(config, own, seen=seen)
+  rows += _decoder(config, own, targets_length, seen=own + compiled_length)
   apart = _encoder(config, compiled_length, seen=compiled_length)
   apart += _cross(config, compiled_length)
   at_once = min(targets_length, TARGETS_AT_ONCE)
@@ -60,8 +71,9 @@ def _encoder(config: T5Config, length: int, *, seen: int) -> int:
   size, width, branches = _sizes(config)
   numbers = length * (2 * config.embed_dim + 4 * width + branches)
   powers = config.num_heads * length * seen * _FLOAT32
-  last = length * config.embed_dim * size
-  return config.num_encoder_layers * (numbers * size + powers) + last
+  stream = length * config.embed_dim * size
+  layer = numbers * size + powers
+  return _stack(config, config.num_encoder_layers, layer, stream) + stream
 
 
 def _cross(config: T5Config, length: int) -> int:
@@ -74,8 +86,29 @@ def _decoder(config: T5Config, inputs: int, targets: int, *, seen: int) -> int:
   size, width, branches = _sizes(config)
   numbers = targets * (3 * config.embed_dim + 6 * width + branches)
   powers = config.num_heads * targets * (targets + seen) * _FLOAT32
-  layers = config.num_decoder_layers * (numbers * size + powers)
-  return layers + _cross(config, inputs) + targets * config.embed_dim * size
+  stream = targets * config.embed_dim * size
+  layer = numbers * size + powers
+  layers = _stack(config, config.num_decoder_layers, layer, stream)
+  return layers + _cross(config, inputs) + stream
+
+
+def _stack(config: T5Config, num_layers: int, layer: int, stream: int) -> int:
+  if config.remat is Rematerialization.LAYER:
+    return num_layers * stream + layer
+  return num_layers * layer
+
+
+def _shard(config: T5Config, ways: int) -> T5Config:
+  """Returns the model of which one device of the model axis has its part."""
+  cut = {
+    name: _ceil(getattr(config, name), ways)
+    for name in ("num_heads", "mlp_dim", "vocab_size")
+  }
+  return dataclasses.replace(config, **cut)
+
+
+def _ceil(size: int, ways: int) -> int:
+  return -(-size // ways)
 
 
 def _sizes(config: T5Config) -> tuple[int, int, int]:

@@ -6,8 +6,9 @@ axis of an array is cut along which axis of the mesh; soft prompts are on every
 device.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,23 +16,28 @@ from flax import traverse_util
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from prompt_tuning.model.sharding import (
+  DATA,
+  MODEL,
+  SEQUENCE,
+  AxisRules,
+  feature_spec,
+)
 from prompt_tuning.train import partition
 from prompt_tuning.types import Params
 
-DATA, MODEL = "data", "model"
-
-AxisRules: TypeAlias = Sequence[tuple[str, str | None]]
-"""Pairs of a logical axis and the mesh axis it is cut along, or None."""
+AXES = (DATA, SEQUENCE, MODEL)
 
 DEFAULT_RULES: AxisRules = (
   ("batch", DATA),
+  ("length", SEQUENCE),
   ("vocab", MODEL),
   ("heads", MODEL),
   ("joined_kv", MODEL),
   ("mlp", MODEL),
   ("embed", None),
   ("kv", None),
-  ("length", None),
+  ("context", None),
   ("relpos_buckets", None),
   ("layers", None),
   ("num_prompts", None),
@@ -44,40 +50,42 @@ def make_mesh(
   data: int = -1,
   model: int = 1,
   devices: Sequence[Any] | None = None,
+  *,
+  sequence: int = 1,
 ) -> Mesh:
-  """Returns a mesh of `data` x `model` devices.
+  """Returns a mesh of `data` x `sequence` x `model` devices.
 
   Args:
     data: Ways to cut the batch; -1 for as many as there are devices left.
     model: Ways to cut the wide axes of the parameters.
     devices: JAX devices; all of all processes by default.
+    sequence: Ways to cut the inputs of an example.
 
   Raises:
     ValueError: If the product is not the number of devices.
   """
   count = len(jax.devices() if devices is None else devices)
-  if model < 1 or (data < 1 and data != -1):
+  if min(model, sequence) < 1 or (data < 1 and data != -1):
     raise ValueError(
       "A mesh axis must be a positive number (data may be -1, for the rest), "
-      f"got data={data}, model={model}."
+      f"got data={data}, sequence={sequence}, model={model}."
     )
   if data == -1:
-    data = count // model
-  if data * model != count or data == 0:
+    data = count // (sequence * model)
+  shape = {DATA: data, SEQUENCE: sequence, MODEL: model}
+  if data * sequence * model != count:
     raise ValueError(
-      f"The mesh data={data} x model={model} does not use the {count} devices; "
-      f"choose a model axis that divides {count} and data=-1."
+      f"The mesh {in_words(shape)} does not use the {count} devices; choose "
+      f"sequence and model axes whose product divides {count}, and data=-1."
     )
   laid_out = mesh_utils.create_device_mesh(
-    (data, model),
+    tuple(shape.values()),
     devices,
     # A slice's torus may have no axis as long as one of these.
     allow_split_physical_axes=True,
   )
   # On explicit axes, which are JAX's default, linen's constraints fail.
-  mesh = Mesh(
-    laid_out, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto)
-  )
+  mesh = Mesh(laid_out, AXES, axis_types=(AxisType.Auto,) * len(AXES))
   # Devices that are only compiled for belong to several processes, too.
   if jax.process_count() > 1:
     _introduce(mesh)
@@ -85,20 +93,23 @@ def make_mesh(
 
 
 def _introduce(mesh: Mesh) -> None:
-  """Lets the devices of each row and of each column exchange a number.
+  """Lets devices exchange a number along every axis, and along any two.
 
   Processes that meet for the first time connect, for which Gloo grants half a
   minute. Here they come at the same time; not after a long compilation.
   """
   ones = np.ones(mesh.devices.shape, np.float32)
-  cut = NamedSharding(mesh, PartitionSpec(DATA, MODEL))
+  cut = NamedSharding(mesh, PartitionSpec(*AXES))
   spread = jax.make_array_from_callback(ones.shape, cut, lambda i: ones[i])
-  for axis, left in ((0, MODEL), (1, DATA)):
-    total = jax.jit(
-      lambda x, axis=axis: x.sum(axis),
-      out_shardings=NamedSharding(mesh, PartitionSpec(left)),
-    )
-    jax.block_until_ready(total(spread))
+  long = [axis for axis, size in enumerate(ones.shape) if size > 1]
+  for count in (1, 2):
+    for axes in itertools.combinations(long, count):
+      left = [None if axis in axes else AXES[axis] for axis in range(len(AXES))]
+      total = jax.jit(
+        lambda x, axes=axes: x.sum(axes, keepdims=True),
+        out_shardings=NamedSharding(mesh, PartitionSpec(*left)),
+      )
+      jax.block_until_ready(total(spread))
 
 
 def param_shardings(
@@ -204,10 +215,34 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     )
 
 
+def check_length(inputs: int, added: int, mesh: Any) -> None:
+  """Checks that the encoder's input divides over the mesh's sequence axis.
+
+  Args:
+    inputs: Tokens of the inputs.
+    added: Slots and words of a template on top of them.
+    mesh: Where the batch is to live.
+
+  Raises:
+    ValueError: If it does not; names the nearest lengths of inputs that do.
+  """
+  ways = mesh.shape[SEQUENCE]
+  excess = (inputs + added) % ways
+  if excess:
+    near = (inputs - excess, inputs - excess + ways)
+    raise ValueError(
+      f"An encoder length of {inputs + added} tokens (inputs {inputs}, slots "
+      f"and template {added}) does not divide over the {ways} devices of the "
+      f"mesh's sequence axis (mesh: {describe(mesh)}). Use inputs of "
+      f"{' or '.join(str(n) for n in near if n > 0)} tokens, or another mesh."
+    )
+
+
 def local_rows(batch_size: int, mesh: Mesh) -> list[int]:
   """Returns which rows of a batch lie on this process's devices, ascending.
 
-  Processes that share a row of the mesh hold, and read, the same examples.
+  Processes that share a row of the mesh read the same examples, whole; of a
+  sequence that is cut across them each holds its part.
 
   Args:
     batch_size: B of all processes together; it divides over the mesh.
@@ -225,7 +260,7 @@ def local_rows(batch_size: int, mesh: Mesh) -> list[int]:
 def shard_batch(
   batch: Mapping[str, np.ndarray], mesh: Mesh, *, axis: int = 0
 ) -> dict[str, jax.Array]:
-  """Returns the global batch, cut over the mesh's data axis.
+  """Returns the global batch, cut as `model.sharding.feature_spec` says.
 
   Args:
     batch: Features of the examples that this process has read: the whole batch
@@ -234,18 +269,25 @@ def shard_batch(
     axis: Which axis the examples are along; those before it are not cut.
 
   Raises:
-    ValueError: If the batch does not divide over the mesh.
+    ValueError: If the batch, or its encoder length, does not divide over the
+      mesh.
   """
   rows = {np.shape(value)[axis] for value in batch.values()}
   if len(rows) != 1:
     shapes = {name: np.shape(value) for name, value in batch.items()}
     raise ValueError(f"The features of a batch differ in length: {shapes}.")
-  check_batch_size(whole_size(rows.pop(), mesh), mesh)
-  sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA))
-  return {
-    name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
-    for name, value in batch.items()
-  }
+  size = whole_size(rows.pop(), mesh)
+  check_batch_size(size, mesh)
+
+  def spread(name: str, value: np.ndarray) -> jax.Array:
+    spec = feature_spec(name, value.ndim - axis)
+    if SEQUENCE in spec:
+      check_length(value.shape[axis + 1], 0, mesh)
+    sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, *spec))
+    whole = (*value.shape[:axis], size, *value.shape[axis + 1 :])
+    return jax.make_array_from_process_local_data(sharding, value, whole)
+
+  return {name: spread(name, np.asarray(x)) for name, x in batch.items()}
 
 
 def whole_size(rows: int, mesh: Mesh) -> int:
@@ -258,7 +300,16 @@ def whole_size(rows: int, mesh: Mesh) -> int:
 
 def describe(mesh: Mesh) -> str:
   """Returns the mesh in words, such as `data=4 x model=2`."""
-  return " x ".join(f"{name}={size}" for name, size in mesh.shape.items())
+  return in_words(mesh.shape)
+
+
+def in_words(shape: Mapping[str, int]) -> str:
+  """Returns sizes of mesh axes in words; a whole sequence is not mentioned."""
+  return " x ".join(
+    f"{name}={size}"
+    for name, size in shape.items()
+    if size > 1 or name != SEQUENCE
+  )
 
 
 def _spec(path, shape, names, *, table, mesh):
