@@ -89,7 +89,7 @@ class AbstractRun:
     return self.batch["encoder_input_tokens"].shape[1]
 
   def check_mesh(self, mesh: Any) -> None:
-    """Raises a ValueError unless batch, length and parameters divide over it."""
+    """Raises a ValueError unless batch, length, parameters divide over it."""
     mesh_lib.check_batch_size(self.batch_size, mesh)
     inputs = self.lengths.inputs
     mesh_lib.check_length(inputs, self.encoder_length - inputs, mesh)
@@ -104,7 +104,7 @@ class AbstractRun:
     return self._arguments.hardware.axis_rules
 
   def train_step(self, mesh: Mesh | None = None) -> TrainStep:
-    """Returns the step that `train.loop.fit` runs, on a mesh if there is one."""
+    """Returns the step that `train.loop.fit` runs, on a mesh if given."""
     model = self.network.model if mesh is None else self.model(mesh)
     a = self._arguments
     return make_train_step(model, a.optimizer, **a.step_options)

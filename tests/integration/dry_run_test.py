@@ -172,6 +172,15 @@ class TestTrain:
       ({"hardware": train.Hardware(data=16)}, "8 examples does not divide"),
       ({"hardware": train.Hardware(model=3)}, "does not use the 8 devices"),
       ({"hardware": train.Hardware(data=0)}, "positive number"),
+      ({"hardware": train.Hardware(sequence=3)}, "does not use the 8 devices"),
+      (
+        {"hardware": train.Hardware(data=2, sequence=4)},
+        r"15 tokens \(inputs 12.*4 devices of the mesh.s sequence axis",
+      ),
+      (
+        {"hardware": train.Hardware(data=3, model="auto")},
+        "No mesh with data=3",
+      ),
       ({"hardware": train.Hardware(model=16)}, "does not divide by the 16"),
       ({"batch_size": 0}, "BATCH_SIZE 0"),
       ({"trainable": ("prompts/.*",)}, "matches none of"),

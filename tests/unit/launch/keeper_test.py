@@ -82,6 +82,15 @@ def test_following_prints_the_log_and_exits_as_the_run_does(run, tmp_path):
   assert not keeper.is_kept(folder)
 
 
+@pytest.fixture
+def hangups_end():
+  """As of a terminal's children; those of `nohup` ignore hangups."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  yield
+  signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_end")
 def test_a_run_outlives_whoever_started_and_follows_it(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   folder = tmp_path / "run"

@@ -9,6 +9,14 @@ import pytest
 from prompt_tuning.train.interrupt import watch_signals
 
 
+@pytest.fixture
+def python_handles_interrupts():
+  """As in a foreground process; a shell's `&` ignores them."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_noted(number):
   with watch_signals() as interrupt:
@@ -18,6 +26,7 @@ def test_a_signal_is_noted(number):
     assert interrupt.signal_name == number.name
 
 
+@pytest.mark.usefixtures("python_handles_interrupts")
 def test_the_second_signal_ends_at_once():
   with watch_signals():
     os.kill(os.getpid(), signal.SIGINT)

@@ -12,7 +12,8 @@ from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import partition
 from prompt_tuning.train.step import TrainState
 
-MESH = AbstractMesh((4, 2), ("data", "model"))
+MESH = AbstractMesh((4, 1, 2), ("data", "sequence", "model"))
+LONG = AbstractMesh((2, 4, 1), ("data", "sequence", "model"))
 
 
 def _shape(*shape):
@@ -26,20 +27,24 @@ def _specs(shapes, axes, **kwargs):
 
 def test_default_mesh_has_all_devices_on_auto_axes():
   mesh = mesh_lib.make_mesh()
-  assert mesh.shape == {"data": jax.device_count(), "model": 1}
+  assert mesh.shape == {
+    "data": jax.device_count(),
+    "sequence": 1,
+    "model": 1,
+  }
   assert set(mesh.axis_types) == {AxisType.Auto}
 
 
 def test_named_devices_make_the_mesh():
   mesh = mesh_lib.make_mesh(1, 1, devices=jax.devices()[:1])
-  assert mesh.devices.tolist() == [[jax.devices()[0]]]
+  assert mesh.devices.tolist() == [[[jax.devices()[0]]]]
 
 
 @pytest.mark.parametrize(
   ("data", "model", "message"),
   [
     (3, 1, "data=3 x model=1 does not use the 1 devices"),
-    (-1, 2, "model axis that divides 1"),
+    (-1, 2, "axes whose product divides 1"),
     (0, 1, "must be a positive number"),
     (1, -1, "must be a positive number"),
   ],
@@ -154,6 +159,39 @@ def test_a_batch_that_does_not_divide_is_explained(size, remedy):
     mesh_lib.check_batch_size(size, MESH)
   with pytest.raises(ValueError, match=message):
     mesh_lib.shard_batch({"x": np.zeros((size, 2))}, MESH)
+
+
+def test_a_length_that_does_not_divide_is_explained():
+  mesh_lib.check_length(62, 18, LONG)
+  message = (
+    r"81 tokens \(inputs 62.*19\).*4 devices.*data=2 x sequence=4 x model=1.*"
+    "inputs of 61 or 65 tokens"
+  )
+  with pytest.raises(ValueError, match=message):
+    mesh_lib.check_length(62, 19, LONG)
+
+
+def test_the_sequence_of_the_encoder_alone_is_cut():
+  mesh = mesh_lib.make_mesh(2, 1, sequence=4)
+  batch = {
+    "encoder_input_tokens": np.arange(64).reshape(4, 16),
+    "decoder_target_tokens": np.arange(12).reshape(4, 3),
+  }
+  placed = mesh_lib.shard_batch(batch, mesh)
+  shapes = {
+    name: value.addressable_shards[0].data.shape
+    for name, value in placed.items()
+  }
+  assert shapes == {
+    "encoder_input_tokens": (2, 4),
+    "decoder_target_tokens": (2, 3),
+  }
+  several = {name: np.stack([value] * 3) for name, value in batch.items()}
+  placed = mesh_lib.shard_batch(several, mesh, axis=1)
+  for name, value in several.items():
+    np.testing.assert_array_equal(placed[name], value)
+    shard = placed[name].addressable_shards[0].data.shape
+    assert shard == (3, *shapes[name])
 
 
 def test_the_only_process_reads_every_row():
