@@ -99,9 +99,18 @@ class FeatureLengths:
       )
     return cls(inputs=lengths["inputs"], targets=lengths["targets"])
 
-  @classmethod
-  def covering(cls, examples: Iterable[Example]) -> "FeatureLengths":
-    """Returns the lengths at which no example is cut.
+  def fitting(
+    self, examples: Iterable[Example], *, num_added: int = 0, multiple: int = 1
+  ) -> "FeatureLengths":
+    """Returns lengths at which as much is cut as at these, and no row is empty.
+
+    Padding changes no result, so that rows need be no longer than the longest
+    example.
+
+    Args:
+      examples: All that there are.
+      num_added: Slots and words of a template, on top of the inputs.
+      multiple: Of which the row of the encoder is to be, if it gets shorter.
 
     Raises:
       ValueError: There are no examples.
@@ -110,7 +119,11 @@ class FeatureLengths:
     if not sizes:
       raise ValueError("cannot measure feature lengths: there are no examples")
     inputs, targets = (max(column) for column in zip(*sizes, strict=True))
-    return cls(inputs=inputs, targets=targets)
+    inputs += -(inputs + num_added) % multiple
+    return FeatureLengths(
+      inputs=max(1, min(inputs, self.inputs)),
+      targets=max(1, min(targets, self.targets)),
+    )
 
 
 @dataclasses.dataclass

@@ -58,7 +58,12 @@ class Documents(enum.Enum):
 
 
 class ExamplesInMemory:
-  """Epochs of a list of examples, each in an order of its own."""
+  """Epochs of a list of examples, each in an order of its own.
+
+  Attributes:
+    examples: The list.
+    is_in_memory: True: they are all that there are.
+  """
 
   def __init__(
     self,
@@ -82,6 +87,7 @@ class ExamplesInMemory:
     if not examples:
       raise ValueError("there are no examples to train on")
     self.examples = examples
+    self.is_in_memory = True
     self._seed = seed
     self._num_epochs = num_epochs
     self._kind = order
@@ -287,6 +293,13 @@ class MixtureStream:
   def length(self) -> None:
     """There is no end."""
     return None
+
+  @property
+  def is_in_memory(self) -> bool:
+    """Whether `examples` are all that there are."""
+    return all(
+      isinstance(stream, ExamplesInMemory) for stream in self._streams.values()
+    )
 
   @property
   def examples(self) -> list[Example]:

@@ -20,7 +20,11 @@ from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.inputs import Inputs
 from prompt_tuning.data.packing import PackedFeatureBuilder, Packing
 from prompt_tuning.data.prefetch import PrefetchedBatches, check_depth
-from prompt_tuning.data.streams import ExamplesInMemory, MixtureStream
+from prompt_tuning.data.streams import (
+  ExamplesInMemory,
+  ExampleStream,
+  MixtureStream,
+)
 from prompt_tuning.model import t5
 from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.prompts.module import PromptAttention
@@ -44,6 +48,9 @@ from prompt_tuning.train.run import Run
 from prompt_tuning.train.run_identity import RunIdentity
 from prompt_tuning.train.step import TrainState, init_state, make_train_step
 from prompt_tuning.types import Params
+
+# Rows of this many tokens, or twice as many, fill a vector register.
+_TILE = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,8 +146,11 @@ def prepare(
   )
   # The devices have them: a copy in the host's memory would be a second one.
   network = dataclasses.replace(network, params={})
+  stream = a.inputs.stream(a.backbone.vocabulary, lengths, seed=a.seed)
   builder = _builder(a, network, lengths, packing)
   _check_length(builder, packing, mesh)
+  if packing is None:
+    builder = _builder(a, network, _fitting(stream, builder, mesh), None)
   steps = None
   if compile_step:
     steps = _steps(a, network, state, mesh)
@@ -149,7 +159,7 @@ def prepare(
       empty = [builder.batch([], num_rows=len(rows))] * a.steps_per_dispatch
       key = mesh_lib.replicate_key(step_rng, mesh)
       steps.compile_ahead(state, frozen, empty, key)
-  batches = _batches(a, builder, lengths, mesh=mesh)
+  batches = _batches(a, stream, builder, mesh=mesh)
   identity = RunIdentity(
     backbone=network.identity,
     trainable=list(a.trainable),
@@ -273,14 +283,35 @@ def _builder(
   return PackedFeatureBuilder(lengths, packing=packing, **settings)
 
 
+def _fitting(
+  stream: ExampleStream, builder: FeatureBuilder, mesh: Mesh
+) -> FeatureLengths:
+  """Returns lengths without the padding that every row would have."""
+  given = builder.lengths
+  is_known = isinstance(stream, ExamplesInMemory | MixtureStream)
+  if not is_known or not stream.is_in_memory:
+    return given
+  fitting = given.fitting(
+    stream.examples,
+    num_added=builder.layout.num_added,
+    multiple=_TILE * mesh.shape[mesh_lib.SEQUENCE],
+  )
+  if fitting != given:
+    logging.info(
+      "TASK_FEATURE_LENGTHS allow %s; no example needs more than %s",
+      given,
+      fitting,
+    )
+  return fitting
+
+
 def _batches(
   a: TrainArguments,
+  stream: ExampleStream,
   builder: FeatureBuilder,
-  lengths: FeatureLengths,
   *,
   mesh: Mesh,
 ) -> PrefetchedBatches:
-  stream = a.inputs.stream(a.backbone.vocabulary, lengths, seed=a.seed)
   if isinstance(stream, ExamplesInMemory | MixtureStream):
     # An example that does not fit ends the run now, not after a thousand steps.
     builder.check(stream.examples)

@@ -21,7 +21,7 @@ from prompt_tuning.metrics.classification import accuracy
 from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.artifact import load_prompt
 from prompt_tuning.prompts.spec import PromptSpec
-from prompt_tuning.runs import evaluate, infer, train
+from prompt_tuning.runs import evaluate, infer, prepare, train
 from prompt_tuning.testing import fakes
 from prompt_tuning.train import held_out, optimizers, plan, selection
 
@@ -166,6 +166,29 @@ def test_packed_rows_train_the_same_prompt(tuned, backbone, task, tmp_path):
     np.load(folder / "prompts" / "prompt_4.npy") for folder in (tmp_path, tuned)
   )
   np.testing.assert_allclose(packed, plain, rtol=1e-3, atol=1e-4)
+
+
+def test_rows_are_no_longer_than_the_data(
+  backbone, task, tmp_path, monkeypatch, caplog
+):
+  lengths = {"inputs": 60, "targets": 16}
+  fitting = prompt_run(
+    backbone, task, tmp_path / "fitting", feature_lengths=lengths
+  )
+  with caplog.at_level("INFO"):
+    train.train(**fitting)
+  # 19 bytes and an end; 24 with 3 slots and one byte of padding.
+  needed = "no example needs more than FeatureLengths(inputs=21, targets=4)"
+  assert needed in caplog.text
+  monkeypatch.setattr(
+    prepare, "_fitting", lambda s, builder, m: builder.lengths
+  )
+  train.train(**fitting | {"model_dir": str(tmp_path / "padded")})
+  ours, padded = (
+    load_prompt(tmp_path / name / "prompts" / "prompt_4.npy").array
+    for name in ("fitting", "padded")
+  )
+  np.testing.assert_allclose(ours, padded, rtol=1e-4, atol=1e-5)
 
 
 def test_packed_rows_hold_an_example(backbone, task, tmp_path):

@@ -198,12 +198,29 @@ class TestLengths:
     with pytest.raises(ValueError, match=r"\['inputs'\] must be a positive"):
       FeatureLengths(inputs=length, targets=3)
 
-  def test_covering_cuts_nothing(self):
+  def test_fitting_leaves_out_padding_of_all_rows(self):
     examples = [_example(range(2, 9)), _example(targets=range(2, 7))]
-    lengths = FeatureLengths.covering(examples)
-    assert lengths == FeatureLengths(inputs=7, targets=5)
+    given = FeatureLengths(inputs=20, targets=8)
+    fitting = given.fitting(examples)
+    assert fitting == FeatureLengths(inputs=7, targets=5)
+    # 7 + 4 tokens fill two tiles of 8 when there are 12 inputs.
+    fitting = given.fitting(examples, num_added=4, multiple=8)
+    assert fitting == FeatureLengths(inputs=12, targets=5)
+
+  def test_fitting_adds_no_length(self):
+    examples = [_example(range(2, 9)), _example(targets=range(2, 7))]
+    given = FeatureLengths(inputs=6, targets=3)
+    assert given.fitting(examples) == given
+    assert given.fitting(examples, num_added=4, multiple=8) == given
+    given = FeatureLengths(inputs=8, targets=3)
+    assert given.fitting(examples, num_added=4, multiple=8) == given
+
+  def test_fitting_needs_examples(self):
+    given = FeatureLengths(inputs=6, targets=3)
     with pytest.raises(ValueError, match="there are no examples"):
-      FeatureLengths.covering([])
+      given.fitting([])
+    empty = [{"inputs": [], "targets": []}]
+    assert given.fitting(empty) == FeatureLengths(inputs=1, targets=1)
 
 
 def test_shift_right():

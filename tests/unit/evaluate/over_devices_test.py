@@ -58,7 +58,8 @@ def test_answers_do_not_depend_on_the_devices(mesh, sizes):
     np.testing.assert_array_equal(batch.indices, same.indices)
     assert isinstance(answers, np.ndarray)
     assert answers.shape == (len(batch.indices), 4)
-    np.testing.assert_allclose(answers, wanted, rtol=1e-6)
+    # Terms of several units may cancel, differently in another shape.
+    np.testing.assert_allclose(answers, wanted, rtol=1e-6, atol=1e-6)
   # On one device the batch stays as it came, and is cut over several.
   alone, spread = layouts[: len(sizes)], layouts[len(sizes) :]
   assert alone == [None] * len(sizes)

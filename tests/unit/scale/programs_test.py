@@ -4,16 +4,20 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from prompt_tuning.backbone import Backbone
+from prompt_tuning.data.inputs import TaskInputs
 from prompt_tuning.data.vocabularies import ByteVocabulary
 from prompt_tuning.evaluate.generation import BeamSearch
 from prompt_tuning.evaluate.predictors import Generation, RankClassification
 from prompt_tuning.evaluate.tasks import TaskEvaluation
 from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.spec import PromptSpec
+from prompt_tuning.runs import train
+from prompt_tuning.runs.hardware import Hardware
 from prompt_tuning.scale.programs import Run
 from prompt_tuning.testing import fakes
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import optimizers
+from prompt_tuning.train.plan import Plan
 
 BACKBONE = Backbone(
   config=fakes.tiny_config(vocab_size=384),
@@ -34,8 +38,10 @@ def make_run(**changes):
     ),
     "prompt": PromptSpec(length=3, initializer=initializers.uniform),
     "model_dir": "not written",
+    "inputs": TaskInputs(task="not read"),
+    "plan": Plan(total_steps=1),
   }
-  return Run(**{**arguments, **changes})
+  return Run(train.with_defaults(arguments | changes))
 
 
 @pytest.fixture(name="mesh")
@@ -54,7 +60,24 @@ def test_the_train_step_is_laid_out_as_in_a_run(mesh):
   assert soft.sharding.is_fully_replicated
   tokens = batch["encoder_input_tokens"]
   assert tokens.shape == (8, 15)
-  assert tokens.sharding.spec == PartitionSpec("data")
+  assert tokens.sharding.shard_shape(tokens.shape) == (4, 15)
+
+
+@pytest.mark.multidevice
+def test_a_sequence_axis_cuts_the_inputs_alone():
+  mesh = mesh_lib.make_mesh(2, 1, devices=jax.devices()[:4], sequence=2)
+  run = make_run(
+    feature_lengths={"inputs": 13, "targets": 4},
+    hardware=Hardware(sequence=2),
+  )
+  for program in (run.train(mesh), run.score(mesh), run.decode(mesh)):
+    jax.eval_shape(program.function, *program.arguments)
+    batch = program.arguments[-2]
+    shapes = {
+      name: x.sharding.shard_shape(x.shape) for name, x in batch.items()
+    }
+    assert shapes["encoder_input_tokens"] == (4, 8)
+    assert shapes["decoder_target_tokens"] == (4, 4)
 
 
 @pytest.mark.multidevice

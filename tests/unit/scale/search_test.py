@@ -22,7 +22,7 @@ class FakeRun:
   num_parameters = 10 * GIB
   encoder_length = 612
   batch_size = 2
-
+  sequence_ways = 1
   lengths = FeatureLengths(inputs=512, targets=16)
 
   def check_mesh(self, mesh):
@@ -75,11 +75,11 @@ _ANSWERS = {
 @pytest.mark.multidevice
 def test_the_fastest_mesh_that_fits_is_taken():
   plan = search.make_plan(FakeRun(), Slice.parse("v5e:2x2"))  # pyright: ignore
-  outcome = {trial.model: trial.refusal or "" for trial in plan.trials}
+  outcome = {trial.shape.model: trial.refusal or "" for trial in plan.trials}
   assert "batch of 2 examples" in outcome[1]
   assert not outcome[2]
   assert plan.best is not None
-  assert plan.best.model == 4
+  assert plan.best.shape.model == 4
   assert [each.name for each in plan.costs] == ["train", "score"]
   assert "20GiB" in plan.failures["decode"]
 
