@@ -115,7 +115,7 @@ def prepare(
     beside: A run of the same job, whose frozen parameters serve this one, and
       for whose model evaluations are compiled once.
     compile_step: Whether to compile the step of this run alone, in a thread,
-      while its examples are read.
+      while evaluations are prepared.
 
   Raises:
     ValueError: If anything does not fit; nothing is written then.
