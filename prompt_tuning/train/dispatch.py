@@ -74,9 +74,9 @@ class Steps:
   ) -> None:
     """Starts to compile in another thread; the first step waits for it.
 
-    XLA compiles without holding Python up, so that data are read meanwhile.
-    What does not compile is an error of the first step. A process that ends
-    before ends when the compiler is done, which cannot be stopped.
+    XLA compiles without holding Python up, which goes on meanwhile. What does
+    not compile is an error of the first step. A process that ends before ends
+    when the compiler is done, which cannot be stopped.
 
     Args:
       state: As of the steps to come; only shapes and shardings matter.
