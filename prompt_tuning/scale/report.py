@@ -74,6 +74,8 @@ def _trials(plan: Plan) -> Iterator[str]:
   )
   for trial in plan.trials:
     yield _trial(trial)
+  auto = "none, by its estimate" if plan.auto is None else plan.auto.name
+  yield f"MODEL_PARTITIONS 'auto' takes {auto}"
 
 
 def _trial(trial: Trial) -> str:

@@ -10,6 +10,7 @@ from prompt_tuning.scale.compilation import Cost, DoesNotFit, compile_for
 from prompt_tuning.scale.programs import Run
 from prompt_tuning.scale.slices import Slice
 from prompt_tuning.train import mesh as mesh_lib
+from prompt_tuning.train import mesh_choice
 from prompt_tuning.train.mesh_choice import MeshShape
 
 
@@ -45,6 +46,7 @@ class Plan:
     best: The fastest that fits, None if none does.
     costs: All steps on the best mesh.
     failures: Why a step other than training is not among them, by its name.
+    auto: The mesh that the run itself would take, None if it found none.
   """
 
   slice: Slice
@@ -52,6 +54,7 @@ class Plan:
   best: Trial | None
   costs: Sequence[Cost]
   failures: dict[str, str]
+  auto: MeshShape | None
 
 
 def make_plan(
@@ -73,9 +76,12 @@ def make_plan(
     trial = _try(run, slice_, devices, shape)
     logging.info("%s, %s: %s", slice_.name, trial.name, _outcome(trial))
     trials.append(trial)
+  auto = _auto(run, slice_)
   fitting = [trial for trial in trials if trial.cost is not None]
   if not fitting:
-    return Plan(slice=slice_, trials=trials, best=None, costs=(), failures={})
+    return Plan(
+      slice=slice_, trials=trials, best=None, costs=(), failures={}, auto=auto
+    )
   best = min(fitting, key=lambda trial: trial.cost.seconds)  # pyright: ignore
   mesh = _mesh(best.shape, devices)
   costs, failures = [best.cost], {}
@@ -85,12 +91,31 @@ def make_plan(
     except DoesNotFit as error:
       failures[program.name] = str(error)
   return Plan(
-    slice=slice_, trials=trials, best=best, costs=costs, failures=failures
+    slice=slice_,
+    trials=trials,
+    best=best,
+    costs=costs,
+    failures=failures,
+    auto=auto,
   )
 
 
 def _powers_of_two(limit: int) -> list[int]:
   return [1 << power for power in range(limit.bit_length())]
+
+
+def _auto(run: Run, slice_: Slice) -> MeshShape | None:
+  """Returns the mesh of `MODEL_PARTITIONS = 'auto'`, by estimate."""
+  try:
+    return mesh_choice.choose(
+      mesh_choice.candidates(slice_.num_chips, sequence=run.sequence_ways),
+      run.need,
+      batch_size=run.batch_size,
+      memory_bytes=slice_.chip.hbm_bytes,
+    ).shape
+  except ValueError as error:
+    logging.info("%s, auto: %s", slice_.name, error)
+    return None
 
 
 def _mesh(shape: MeshShape, devices) -> Mesh:

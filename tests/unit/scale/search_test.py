@@ -11,6 +11,7 @@ from prompt_tuning.scale.programs import Program
 from prompt_tuning.scale.slices import Slice
 from prompt_tuning.scale.work import Collectives, Work
 from prompt_tuning.train import mesh as mesh_lib
+from prompt_tuning.train.mesh_choice import Need
 
 GIB = 2**30
 V5E = CHIPS["v5e"]
@@ -30,6 +31,9 @@ class FakeRun:
 
   def weight_bytes(self, mesh):
     return 20 * GIB // mesh.shape["model"]
+
+  def need(self, shape):
+    return Need(parameters=20 * GIB // shape.model, activations=0)
 
   def __getattr__(self, name):
     return lambda mesh: Program(
@@ -103,6 +107,7 @@ def test_the_report_says_all():
   for part in ("data=1 x model=4", "5.00 GiB", "2.00 GiB", "25 %", "compute"):
     assert part in text
   assert "decode     no: needs 20GiB" in text
+  assert "MODEL_PARTITIONS 'auto' takes data=2 x model=2" in text
 
 
 @pytest.mark.parametrize(
