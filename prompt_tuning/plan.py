@@ -22,7 +22,7 @@ def define_flags() -> None:
     "model_partitions",
     None,
     "A size of the model axis to try, and no other. May be repeated; every "
-    "power of two by default.",
+    "divisor by default.",
     lower_bound=1,
   )
 

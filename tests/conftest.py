@@ -9,25 +9,15 @@ from absl import flags
 
 # All of this is read when JAX is imported, which other conftest files do: so it
 # is set here, and for subprocesses too.
-_GIVEN_FLAGS = os.environ.get("XLA_FLAGS", "")
-_FLAGS = {
-  # Tests of meshes need several devices; everything else runs on the first.
-  "xla_force_host_platform_device_count": 8,
+_FLAGS = os.environ.get("XLA_FLAGS", "").split()
+if not any("xla_backend_optimization_level" in flag for flag in _FLAGS):
   # Most of a test's time goes into compilation, and most of that into making
   # machine code fast. `.ci/run` gives 3, as in use, for some of the tests.
-  "xla_backend_optimization_level": 0,
-}
+  _FLAGS.append("--xla_backend_optimization_level=0")
+# Tests of meshes need several devices; everything else runs on the first.
+_FLAGS.append("--xla_force_host_platform_device_count=8")
 _JAX = {
-  "XLA_FLAGS": " ".join(
-    [
-      *_GIVEN_FLAGS.split(),
-      *[
-        f"--{name}={value}"
-        for name, value in _FLAGS.items()
-        if f"--{name}=" not in _GIVEN_FLAGS
-      ],
-    ]
-  ),
+  "XLA_FLAGS": " ".join(_FLAGS),
   # What is compiled is kept between runs and shared by workers; `pytest
   # --cache-clear` empties it.
   "JAX_COMPILATION_CACHE_DIR": str(

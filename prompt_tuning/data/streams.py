@@ -34,6 +34,16 @@ class ExampleStream(Protocol):
     """The number of examples; None where there is no end."""
     ...
 
+  @property
+  def examples(self) -> Sequence[Example]:
+    """Those that are held in memory, each once."""
+    ...
+
+  @property
+  def is_in_memory(self) -> bool:
+    """Whether `examples` are all that there are."""
+    ...
+
   def example(self, number: int) -> Example:
     """Returns example `number`, counted from 0."""
     ...
@@ -62,8 +72,9 @@ class ExamplesInMemory:
 
   Attributes:
     examples: The list.
-    is_in_memory: True: they are all that there are.
   """
+
+  is_in_memory = True
 
   def __init__(
     self,
@@ -87,7 +98,6 @@ class ExamplesInMemory:
     if not examples:
       raise ValueError("there are no examples to train on")
     self.examples = examples
-    self.is_in_memory = True
     self._seed = seed
     self._num_epochs = num_epochs
     self._kind = order
@@ -141,6 +151,9 @@ class CorpusStream:
   T5 joins documents for span corruption and separates them for prefix language
   modelling (Raffel et al., 2020).
   """
+
+  examples: Sequence[Example] = ()
+  is_in_memory = False
 
   def __init__(
     self,
@@ -297,9 +310,7 @@ class MixtureStream:
   @property
   def is_in_memory(self) -> bool:
     """Whether `examples` are all that there are."""
-    return all(
-      isinstance(stream, ExamplesInMemory) for stream in self._streams.values()
-    )
+    return all(stream.is_in_memory for stream in self._streams.values())
 
   @property
   def examples(self) -> list[Example]:
@@ -307,7 +318,6 @@ class MixtureStream:
     return [
       example
       for stream in self._streams.values()
-      if isinstance(stream, ExamplesInMemory)
       for example in stream.examples
     ]
 

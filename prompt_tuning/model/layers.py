@@ -144,7 +144,9 @@ def dropout(module: nn.Module, x: Array, *, deterministic: bool) -> Array:
   """Drops whole features of an example: one draw serves all its positions.
 
   T5X broadcasts the draw over the length too; it is what the released models
-  were trained with, and it makes far fewer random numbers.
+  were trained with, and it makes far fewer random numbers. By JAX's default
+  generator, what a feature draws does not depend on how many follow it: the
+  keys of attention are features here, and their padding changes nothing.
 
   Args:
     module: The module that drops; its `config` says how much, and it draws from
@@ -155,6 +157,7 @@ def dropout(module: nn.Module, x: Array, *, deterministic: bool) -> Array:
   rate = module.config.dropout_rate
   if deterministic or rate == 0.0:
     return x
-  shape = (*x.shape[:-2], 1, x.shape[-1])
+  shape = (x.shape[-1], *x.shape[:-2])
   keep = jax.random.bernoulli(module.make_rng("dropout"), 1.0 - rate, shape)
+  keep = jnp.moveaxis(keep, 0, -1)[..., None, :]
   return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))

@@ -17,6 +17,10 @@ DATA, SEQUENCE, MODEL = "data", "sequence", "model"
 AxisRules: TypeAlias = Sequence[tuple[str, str | None]]
 """Pairs of a logical axis and the mesh axis it is cut along, or None."""
 
+# What examples are cut along, whatever the rules of the parameters: batches are
+# laid out so from outside. Keys and values, the `context`, are read by all.
+_OF_EXAMPLES = {"batch": DATA, "length": SEQUENCE, "context": None}
+
 
 @dataclasses.dataclass(frozen=True)
 class ActivationSharding:
@@ -24,7 +28,7 @@ class ActivationSharding:
 
   Attributes:
     mesh: Where the model runs.
-    rules: Mesh axis of each logical axis.
+    rules: Mesh axis of each logical axis of the parameters.
   """
 
   mesh: Mesh
@@ -39,7 +43,8 @@ class ActivationSharding:
     """Returns arrays that the compiler keeps where the rules say.
 
     An axis that does not divide is left to the compiler: a prompt computed
-    apart is no batch.
+    apart is no batch. Where two axes ask for the same mesh axis, the first gets
+    it.
 
     Args:
       x: Arrays of as many axes as are named.
@@ -48,20 +53,22 @@ class ActivationSharding:
     Raises:
       ValueError: If an axis has no rule.
     """
-    table = dict(self.rules)
+    table = dict(self.rules) | _OF_EXAMPLES
     unknown = [name for name in axes if name not in table]
     if unknown:
       raise ValueError(
         f"Activations have the logical axis {unknown[0]!r}, for which there is "
         f"no rule; known are {', '.join(table)}. Add a rule."
       )
+    wanted: list[str | None] = []
+    for name in axes:
+      axis = table[name]
+      wanted.append(None if axis in wanted else axis)
 
     def place(leaf: jax.Array) -> jax.Array:
       spec = [
-        PartitionSpec.UNCONSTRAINED
-        if size % self._ways(table[name])
-        else table[name]
-        for name, size in zip(axes, leaf.shape, strict=True)
+        PartitionSpec.UNCONSTRAINED if size % self._ways(axis) else axis
+        for axis, size in zip(wanted, leaf.shape, strict=True)
       ]
       return jax.lax.with_sharding_constraint(
         leaf, NamedSharding(self.mesh, PartitionSpec(*spec))

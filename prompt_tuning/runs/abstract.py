@@ -6,6 +6,7 @@ what a mesh is chosen by.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,7 +27,8 @@ from prompt_tuning.train.mesh_choice import MeshShape, Need
 from prompt_tuning.train.step import TrainStep, init_state, make_train_step
 from prompt_tuning.types import Params
 
-# What the compiler adds to the floor, at most; tests hold it to that.
+# Tests hold a step on one device to so much. What is not counted, such as the
+# caches of a beam, is what the rest of a device's memory is left for.
 _OVER_FLOOR = 1.3
 
 
@@ -84,15 +86,26 @@ class AbstractRun:
     return self._arguments.hardware.sequence
 
   @property
+  def rows(self) -> int:
+    """See `microbatch_rows`."""
+    return microbatch_rows(self.batch_size, self._arguments.num_microbatches)
+
+  @property
   def encoder_length(self) -> int:
     """L, soft prompt included, in tokens."""
     return self.batch["encoder_input_tokens"].shape[1]
 
+  @property
+  def num_added(self) -> int:
+    """Slots and words of a template, on top of the inputs."""
+    return self.network.layout.num_added
+
   def check_mesh(self, mesh: Any) -> None:
     """Raises a ValueError unless batch, length, parameters divide over it."""
     mesh_lib.check_batch_size(self.batch_size, mesh)
-    inputs = self.lengths.inputs
-    mesh_lib.check_length(inputs, self.encoder_length - inputs, mesh)
+    check_row_length(
+      self._arguments.packed_length, self.lengths, self.num_added, mesh
+    )
     self.shardings(self.network.params, mesh)
 
   def model(self, mesh: Mesh) -> t5.T5:
@@ -138,37 +151,94 @@ class AbstractRun:
     Raises:
       ValueError: If the run does not divide over it.
     """
-    mesh = abstract_mesh(shape)
-    self.check_mesh(mesh)
-    trainable = self.state.trainable
-    gradients = num_bytes(trainable, self.shardings(trainable, mesh))
-    return Need(
-      parameters=self.held_bytes(mesh) + gradients,
-      activations=_activations(
-        self.network.model,
-        shape,
-        batch_size=self.batch_size / self._arguments.num_microbatches,
-        encoder_length=self.encoder_length,
-        targets_length=self.lengths.targets,
+    return joint_need([self], shape)
+
+  def activations(self, shape: MeshShape) -> int:
+    """Returns an estimate of the bytes that a step computes on each device."""
+    a = self._arguments
+    rows, length = self.batch_size, self.encoder_length
+    if a.packed_length is not None:
+      # As many tokens in longer rows, were they all full.
+      rows = math.ceil(rows * length / a.packed_length)
+      length = a.packed_length
+    return _activations(
+      self.network.model,
+      shape,
+      rows=rows / a.num_microbatches,
+      encoder_length=length,
+      targets_length=self.lengths.targets,
+      trains_weights=any(
+        path.endswith("/kernel")
+        for path in partition.flatten(self.state.trainable)
       ),
     )
 
 
+def joint_need(runs: Sequence[AbstractRun], shape: MeshShape) -> Need:
+  """Returns what runs over one frozen backbone hold together on each device.
+
+  Args:
+    runs: One, or those of a job.
+    shape: The mesh.
+
+  Raises:
+    ValueError: If a run does not divide over the mesh.
+  """
+  mesh = abstract_mesh(shape)
+  frozen = runs[0].frozen
+  parameters = num_bytes(frozen, runs[0].shardings(frozen, mesh))
+  for run in runs:
+    run.check_mesh(mesh)
+    trainable = run.state.trainable
+    parameters += num_bytes(run.state, run.state_shardings(mesh))
+    # Their gradients.
+    parameters += num_bytes(trainable, run.shardings(trainable, mesh))
+  activations = sum(run.activations(shape) for run in runs)
+  return Need(parameters=parameters, activations=activations)
+
+
+def microbatch_rows(batch_size: int, num_microbatches: int) -> int:
+  """Returns the rows that are computed at a time, all of them in odd parts."""
+  rows, rest = divmod(batch_size, max(num_microbatches, 1))
+  return batch_size if rest else rows
+
+
+def check_row_length(
+  packed_length: int | None, lengths: FeatureLengths, num_added: int, mesh: Any
+) -> None:
+  """Checks that rows of the encoder divide over a mesh's sequence axis.
+
+  Args:
+    packed_length: PACKED_LENGTH.
+    lengths: Tokens of inputs and targets.
+    num_added: Slots and words of a template, on top of the inputs.
+    mesh: The mesh.
+
+  Raises:
+    ValueError: If they do not; says which lengths would.
+  """
+  if packed_length is None:
+    mesh_lib.check_length(lengths.inputs, mesh, num_added=num_added)
+  else:
+    mesh_lib.check_length(packed_length, mesh, name="PACKED_LENGTH")
+
+
 def answering_need(
   network: Network,
+  shape: MeshShape,
+  *,
   lengths: FeatureLengths,
   batch_size: int,
   rules: AxisRules,
-  shape: MeshShape,
 ) -> Need:
   """Returns what a network that is not trained holds on each device of a mesh.
 
   Args:
     network: The network; only its shapes matter.
+    shape: The mesh.
     lengths: Tokens of inputs and targets.
     batch_size: B, of the largest batch.
     rules: Mesh axis of each logical axis.
-    shape: The mesh.
 
   Raises:
     ValueError: If a parameter does not divide over it.
@@ -189,7 +259,7 @@ def answering_need(
     activations=_activations(
       network.model.clone(config=config),
       shape,
-      batch_size=batch_size,
+      rows=batch_size,
       encoder_length=batch["encoder_input_tokens"].shape[1],
       targets_length=lengths.targets,
     ),
@@ -200,20 +270,22 @@ def _activations(
   model: t5.T5,
   shape: MeshShape,
   *,
-  batch_size: float,
+  rows: float,
   encoder_length: int,
   targets_length: int,
+  trains_weights: bool = False,
 ) -> int:
-  """Returns bytes on one device: what tests hold a step to."""
+  """Returns an estimate of bytes on one device."""
   prompt = model.prompt
   is_apart = t5.is_apart(prompt)
   floor = activation_floor(
     model.config,
-    batch_size=math.ceil(batch_size / shape.data),
+    batch_size=math.ceil(rows / shape.data),
     inputs_length=encoder_length,
     targets_length=targets_length,
     num_compiled=prompt.num_prompts if is_apart else 0,
     compiled_length=prompt.length if is_apart else 0,
+    trains_weights=trains_weights,
     sequence_ways=shape.sequence,
     model_ways=shape.model,
   )

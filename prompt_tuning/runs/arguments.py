@@ -22,11 +22,6 @@ from prompt_tuning.types import Params
 class Evaluation(Protocol):
   """Something to measure while training."""
 
-  @property
-  def batch_size(self) -> int:
-    """B, examples that are answered at a time."""
-    ...
-
   def prepare(
     self,
     model: T5,

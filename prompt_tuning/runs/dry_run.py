@@ -29,7 +29,7 @@ from prompt_tuning.runs.abstract import (
   abstract_mesh,
   num_bytes,
 )
-from prompt_tuning.runs.hardware import Hardware, make_mesh
+from prompt_tuning.runs.hardware import Hardware
 from prompt_tuning.runs.network import Network, abstract_network
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import partition
@@ -251,14 +251,17 @@ def _batch_lines(
 
 def _mesh(hardware: Hardware, run: AbstractRun) -> Any:
   """Returns the mesh of a run, an abstract one if it takes more devices."""
+  asked = max(hardware.data, 1) * hardware.sequence
   shape = hardware.shape(
-    run.need, batch_size=run.batch_size, num_devices=jax.device_count()
+    lambda: run.need,
+    rows=run.rows,
+    num_devices=max(jax.device_count(), asked),
   )
   data = 1 if shape.data == -1 else shape.data
   is_number = min(data, shape.sequence, shape.model) > 0
   if is_number and data * shape.sequence * shape.model > jax.device_count():
     return abstract_mesh(dataclasses.replace(shape, data=data))
-  return make_mesh(shape)
+  return shape.on()
 
 
 def _mesh_lines(run: AbstractRun, mesh: Any) -> list[str]:

@@ -63,7 +63,8 @@ def evaluate(
     network,
     hardware,
     lengths=lengths,
-    batch_size=max(evaluation.batch_size for evaluation in evaluations),
+    # Evaluations of a user's own need not say.
+    batch_size=max(getattr(each, "batch_size", 1) for each in evaluations),
   )
   results: dict[str, float] = {}
   for evaluation in evaluations:
@@ -120,10 +121,14 @@ def on_devices(
       divide over it.
   """
   rules = hardware.axis_rules
-  mesh = hardware.mesh(
-    functools.partial(answering_need, network, lengths, batch_size, rules),
-    batch_size=None,
+  need = functools.partial(
+    answering_need,
+    network,
+    lengths=lengths,
+    batch_size=batch_size,
+    rules=rules,
   )
+  mesh = hardware.mesh(lambda: need)
   axes = t5.logical_axes(network.model)
   shardings = mesh_lib.param_shardings(
     network.params, axes, mesh=mesh, rules=rules

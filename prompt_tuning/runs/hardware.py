@@ -8,6 +8,7 @@ import jax
 from absl import logging
 from jax.sharding import Mesh
 
+from prompt_tuning.model.sharding import AxisRules
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import mesh_choice
 from prompt_tuning.train.mesh_choice import MeshShape, Need
@@ -29,42 +30,47 @@ class Hardware:
     axis_rules: Mesh axis of each logical axis.
 
   Raises:
-    ValueError: If the model axis is a word other than "auto".
+    ValueError: If an axis is neither a number nor, of the model, "auto".
   """
 
   data: int = -1
   sequence: int = 1
   model: int | Literal["auto"] = 1
   peak_flops_per_second: float | None = None
-  axis_rules: mesh_lib.AxisRules = mesh_lib.DEFAULT_RULES
+  axis_rules: AxisRules = mesh_lib.DEFAULT_RULES
 
   def __post_init__(self):
-    if isinstance(self.model, str) and self.model != AUTO:
-      raise ValueError(
-        f"MODEL_PARTITIONS is a number of devices or {AUTO!r}, got "
-        f"{self.model!r}."
-      )
+    for name in ("data", "sequence", "model"):
+      value = getattr(self, name)
+      is_open = name == "model" and value == AUTO
+      if not (is_open or type(value) is int):
+        allowed = f" or {AUTO!r}" if name == "model" else ""
+        raise ValueError(
+          f"{name.upper()}_PARTITIONS is a number of devices{allowed}, got "
+          f"{value!r}."
+        )
 
   def shape(
     self,
-    need: Callable[[MeshShape], Need],
+    need: Callable[[], Callable[[MeshShape], Need]],
     *,
-    batch_size: int | None,
+    rows: int | None,
     num_devices: int,
     memory_bytes: Callable[[], int | None] = mesh_choice.device_memory,
   ) -> MeshShape:
     """Returns the mesh, chosen if `model` leaves it open.
 
     Args:
-      need: See `mesh_choice.choose`; asked only if there is a choice.
-      batch_size: B; None if it need not divide.
+      need: Makes what `mesh_choice.choose` asks; called only if there is a
+        choice. What it raises is raised.
+      rows: See `mesh_choice.choose`.
       num_devices: How many there are.
-      memory_bytes: Asks for what each device has; likewise.
+      memory_bytes: Asks for what each device has, likewise.
 
     Raises:
       ValueError: If no mesh can be chosen.
     """
-    if not isinstance(self.model, str):
+    if isinstance(self.model, int):
       return MeshShape(data=self.data, sequence=self.sequence, model=self.model)
     shapes = mesh_choice.candidates(
       num_devices, data=self.data, sequence=self.sequence
@@ -72,24 +78,20 @@ class Hardware:
     if len(shapes) == 1:
       return shapes[0]
     choice = mesh_choice.choose(
-      shapes, need, batch_size=batch_size, memory_bytes=memory_bytes()
+      shapes, need(), rows=rows, memory_bytes=memory_bytes()
     )
     for reason in choice.reasons:
       logging.info("MODEL_PARTITIONS %r: %s", AUTO, reason)
     return choice.shape
 
   def mesh(
-    self, need: Callable[[MeshShape], Need], *, batch_size: int | None
+    self,
+    need: Callable[[], Callable[[MeshShape], Need]],
+    *,
+    rows: int | None = None,
   ) -> Mesh:
     """Returns a mesh of all devices; see `shape`."""
-    return make_mesh(
-      self.shape(need, batch_size=batch_size, num_devices=jax.device_count())
-    )
+    return self.shape(need, rows=rows, num_devices=jax.device_count()).on()
 
 
 ALL_DEVICES = Hardware()
-
-
-def make_mesh(shape: MeshShape) -> Mesh:
-  """Returns a mesh of all devices; see `train.mesh.make_mesh`."""
-  return mesh_lib.make_mesh(shape.data, shape.model, sequence=shape.sequence)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,20 +16,25 @@ from prompt_tuning import paths
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints.load import Loaded
 from prompt_tuning.data.batches import Batches
-from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
+from prompt_tuning.data.features import (
+  Example,
+  FeatureBuilder,
+  FeatureLengths,
+)
 from prompt_tuning.data.inputs import Inputs
 from prompt_tuning.data.packing import PackedFeatureBuilder, Packing
 from prompt_tuning.data.prefetch import PrefetchedBatches, check_depth
-from prompt_tuning.data.streams import (
-  ExamplesInMemory,
-  ExampleStream,
-  MixtureStream,
-)
+from prompt_tuning.data.streams import ExampleStream
 from prompt_tuning.model import t5
 from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.prompts.module import PromptAttention
 from prompt_tuning.runs import model_dir, preflight
-from prompt_tuning.runs.abstract import AbstractRun
+from prompt_tuning.runs.abstract import (
+  AbstractRun,
+  check_row_length,
+  joint_need,
+  microbatch_rows,
+)
 from prompt_tuning.runs.arguments import Evaluation, TrainArguments
 from prompt_tuning.runs.network import Network, build_network
 from prompt_tuning.train import (
@@ -44,6 +49,7 @@ from prompt_tuning.train.checkpoint import Checkpoints
 from prompt_tuning.train.dispatch import Steps
 from prompt_tuning.train.export import PromptExporter
 from prompt_tuning.train.loop import check_steps_per_dispatch
+from prompt_tuning.train.mesh_choice import MeshShape, Need
 from prompt_tuning.train.run import Run
 from prompt_tuning.train.run_identity import RunIdentity
 from prompt_tuning.train.step import TrainState, init_state, make_train_step
@@ -80,17 +86,22 @@ class Prepared:
     logging.info("%s", batches.summary())
 
 
-def make_mesh(arguments: TrainArguments) -> Mesh:
-  """Returns the mesh that a run lies on.
+def make_mesh(runs: Sequence[TrainArguments]) -> Mesh:
+  """Returns the mesh that a run lies on, or all runs of a job.
+
+  Args:
+    runs: The runs, with the same batch size and hardware.
 
   Raises:
     ValueError: If it does not use the devices, or the batch does not divide.
   """
-  a = arguments
-  # Only a choice needs it.
-  run = functools.cache(lambda: AbstractRun(a))
+  a = runs[0]
+
+  def need() -> Callable[[MeshShape], Need]:
+    return functools.partial(joint_need, [AbstractRun(each) for each in runs])
+
   mesh = a.hardware.mesh(
-    lambda shape: run().need(shape), batch_size=a.batch_size
+    need, rows=microbatch_rows(a.batch_size, a.num_microbatches)
   )
   mesh_lib.check_batch_size(a.batch_size, mesh)
   return mesh
@@ -147,10 +158,13 @@ def prepare(
   # The devices have them: a copy in the host's memory would be a second one.
   network = dataclasses.replace(network, params={})
   stream = a.inputs.stream(a.backbone.vocabulary, lengths, seed=a.seed)
+  check_row_length(a.packed_length, lengths, network.layout.num_added, mesh)
   builder = _builder(a, network, lengths, packing)
-  _check_length(builder, packing, mesh)
-  if packing is None:
-    builder = _builder(a, network, _fitting(stream, builder, mesh), None)
+  # An example that does not fit ends the run now, not after a thousand steps.
+  builder.check(stream.examples)
+  if packing is None and stream.is_in_memory:
+    fitting = _fitting(stream.examples, builder, mesh)
+    builder = _builder(a, network, fitting, None)
   steps = None
   if compile_step:
     steps = _steps(a, network, state, mesh)
@@ -240,16 +254,6 @@ def _packing(
   return Packing(row_length=length, rows_multiple=multiple)
 
 
-def _check_length(
-  builder: FeatureBuilder, packing: Packing | None, mesh: Mesh
-) -> None:
-  if packing is not None:
-    mesh_lib.check_length(packing.row_length, 0, mesh)
-    return
-  inputs = builder.lengths.inputs
-  mesh_lib.check_length(inputs, builder.encoder_length - inputs, mesh)
-
-
 def _steps(
   a: TrainArguments, network: Network, state: TrainState, mesh: Mesh
 ) -> Steps:
@@ -284,22 +288,18 @@ def _builder(
 
 
 def _fitting(
-  stream: ExampleStream, builder: FeatureBuilder, mesh: Mesh
+  examples: Sequence[Example], builder: FeatureBuilder, mesh: Mesh
 ) -> FeatureLengths:
-  """Returns lengths without the padding that every row would have."""
-  given = builder.lengths
-  is_known = isinstance(stream, ExamplesInMemory | MixtureStream)
-  if not is_known or not stream.is_in_memory:
-    return given
-  fitting = given.fitting(
-    stream.examples,
+  """Returns lengths with little of the padding that every row would have."""
+  fitting = builder.lengths.fitting(
+    examples,
     num_added=builder.layout.num_added,
     multiple=_TILE * mesh.shape[mesh_lib.SEQUENCE],
   )
-  if fitting != given:
+  if fitting != builder.lengths:
     logging.info(
       "TASK_FEATURE_LENGTHS allow %s; no example needs more than %s",
-      given,
+      builder.lengths,
       fitting,
     )
   return fitting
@@ -312,9 +312,6 @@ def _batches(
   *,
   mesh: Mesh,
 ) -> PrefetchedBatches:
-  if isinstance(stream, ExamplesInMemory | MixtureStream):
-    # An example that does not fit ends the run now, not after a thousand steps.
-    builder.check(stream.examples)
   batches = Batches(
     stream,
     builder,

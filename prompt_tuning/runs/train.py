@@ -96,7 +96,7 @@ def train(
     ValueError: If anything does not fit; nothing is written then.
   """
   arguments = TrainArguments(**locals())
-  mesh = make_mesh(arguments)
+  mesh = make_mesh([arguments])
   prepared = prepare(arguments, mesh=mesh, compile_step=True)
   assert prepared.steps is not None  # It was to be compiled.
   try:

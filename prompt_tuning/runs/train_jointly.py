@@ -57,10 +57,10 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> JointResult:
   arguments = {name: with_defaults(given) for name, given in runs.items()}
   check(arguments)
   first = next(iter(arguments.values()))
-  mesh = prepare_lib.make_mesh(first)
   for name, each in arguments.items():
     check_alone(name, each)
     paths.check_writable_dir(each.model_dir)
+  mesh = prepare_lib.make_mesh(list(arguments.values()))
   loaded = first.backbone.load()
   prepared: dict[str, prepare_lib.Prepared] = {}
   with contextlib.ExitStack() as stack:

@@ -7,7 +7,7 @@ from prompt_tuning.scale.programs import Run
 from prompt_tuning.scale.search import Plan, Trial
 
 _GIB = 2**30
-_TRIAL = "{:<22}{:>9}{:>11}{:>8}{:>10}{:>10}{:>10}{:>10}{:>9}"
+_TRIAL = "{:<32}{:>9}{:>11}{:>8}{:>10}{:>10}{:>10}{:>10}{:>9}"
 _COST = "{:<9}{:>11}{:>11}{:>8}{:>10}{:>10}{:>9}{:>10}{:>10}{:>9}"
 _ROW = (
   "parameters",
@@ -81,7 +81,7 @@ def _trials(plan: Plan) -> Iterator[str]:
 def _trial(trial: Trial) -> str:
   cost = trial.cost
   if cost is None or trial.weight_bytes is None:
-    return f"{trial.name:<22}  no: {trial.refusal}"
+    return f"{trial.name:<32}  no: {trial.refusal}"
   return _TRIAL.format(
     trial.name,
     _gib(trial.weight_bytes),

@@ -4,12 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from absl import logging
-from jax.sharding import Mesh
 
 from prompt_tuning.scale.compilation import Cost, DoesNotFit, compile_for
 from prompt_tuning.scale.programs import Run
 from prompt_tuning.scale.slices import Slice
-from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import mesh_choice
 from prompt_tuning.train.mesh_choice import MeshShape
 
@@ -65,14 +63,12 @@ def make_plan(
   Args:
     run: What is to be run.
     slice_: Where.
-    model_ways: Sizes of the model axis to try; every power of two by default.
+    model_ways: Sizes of the model axis to try; every divisor by default.
   """
   devices = slice_.devices()
   chip = slice_.chip
   trials = []
-  for ways in model_ways or _powers_of_two(slice_.num_chips):
-    data = slice_.num_chips // (run.sequence_ways * ways)
-    shape = MeshShape(data=data, sequence=run.sequence_ways, model=ways)
+  for shape in _shapes(run, slice_, model_ways):
     trial = _try(run, slice_, devices, shape)
     logging.info("%s, %s: %s", slice_.name, trial.name, _outcome(trial))
     trials.append(trial)
@@ -83,7 +79,7 @@ def make_plan(
       slice=slice_, trials=trials, best=None, costs=(), failures={}, auto=auto
     )
   best = min(fitting, key=lambda trial: trial.cost.seconds)  # pyright: ignore
-  mesh = _mesh(best.shape, devices)
+  mesh = best.shape.on(devices)
   costs, failures = [best.cost], {}
   for program in (run.score(mesh), run.decode(mesh)):
     try:
@@ -100,8 +96,19 @@ def make_plan(
   )
 
 
-def _powers_of_two(limit: int) -> list[int]:
-  return [1 << power for power in range(limit.bit_length())]
+def _shapes(
+  run: Run, slice_: Slice, model_ways: Sequence[int] | None
+) -> list[MeshShape]:
+  sequence = run.sequence_ways
+  shapes = mesh_choice.candidates(slice_.num_chips, sequence=sequence)
+  if model_ways is None:
+    return shapes
+  by_ways = {shape.model: shape for shape in shapes}
+  # What does not divide the slice is refused when it is laid onto it.
+  return [
+    by_ways.get(ways, MeshShape(data=1, sequence=sequence, model=ways))
+    for ways in model_ways
+  ]
 
 
 def _auto(run: Run, slice_: Slice) -> MeshShape | None:
@@ -110,7 +117,7 @@ def _auto(run: Run, slice_: Slice) -> MeshShape | None:
     return mesh_choice.choose(
       mesh_choice.candidates(slice_.num_chips, sequence=run.sequence_ways),
       run.need,
-      batch_size=run.batch_size,
+      rows=run.rows,
       memory_bytes=slice_.chip.hbm_bytes,
     ).shape
   except ValueError as error:
@@ -118,16 +125,10 @@ def _auto(run: Run, slice_: Slice) -> MeshShape | None:
     return None
 
 
-def _mesh(shape: MeshShape, devices) -> Mesh:
-  return mesh_lib.make_mesh(
-    shape.data, shape.model, devices=devices, sequence=shape.sequence
-  )
-
-
 def _try(run: Run, slice_: Slice, devices, shape: MeshShape) -> Trial:
   chip = slice_.chip
   try:
-    mesh = _mesh(shape, devices)
+    mesh = shape.on(devices)
     run.check_mesh(mesh)
   # JAX has no way to lay some meshes onto the torus.
   except (ValueError, NotImplementedError) as error:

@@ -16,9 +16,13 @@ feed-forward layer and s bytes a number:
   taken at a time (`losses.TARGETS_AT_ONCE`);
 * what the last norms of both stacks read: B (L + T) D s.
 
+Where weights are trained, their products' inputs are kept too: 2 D + F more of
+every position of a layer, 3 D + F in the decoder.
+
 With `REMAT = 'layer'` a layer keeps what it starts from, B L D s or B T D s,
 and one of each stack at a time has the rest. Over a mesh H, F and V are cut
-along its model axis, L along its sequence axis but for what is seen.
+along its model axis, and L along its sequence axis but for keys and values,
+which all positions read.
 
 Dropout's draws, positions and masks are left out.
 """
@@ -39,6 +43,7 @@ def activation_floor(
   targets_length: int,
   num_compiled: int = 0,
   compiled_length: int = 0,
+  trains_weights: bool = False,
   sequence_ways: int = 1,
   model_ways: int = 1,
 ) -> int:
@@ -51,25 +56,48 @@ def activation_floor(
     targets_length: T, padding included.
     num_compiled: N, prompts that are computed apart (`PromptAttention.PREFIX`).
     compiled_length: P of these, in tokens.
+    trains_weights: Whether matrices are trained, not prompts alone.
     sequence_ways: Devices that L is cut over.
     model_ways: Devices that heads, feed-forward and vocabulary are cut over.
   """
   config = _shard(config, model_ways)
-  seen = inputs_length + compiled_length
   own = _ceil(inputs_length, sequence_ways)
-  rows = _encoder(config, own, seen=seen)
-  rows += _decoder(config, own, targets_length, seen=own + compiled_length)
-  apart = _encoder(config, compiled_length, seen=compiled_length)
+  rows = _encoder(
+    config,
+    own,
+    read=inputs_length,
+    seen=inputs_length + compiled_length,
+    trains_weights=trains_weights,
+  )
+  rows += _decoder(
+    config,
+    own,
+    targets_length,
+    seen=own + compiled_length,
+    trains_weights=trains_weights,
+  )
+  apart = _encoder(
+    config,
+    compiled_length,
+    read=compiled_length,
+    seen=compiled_length,
+    trains_weights=trains_weights,
+  )
   apart += _cross(config, compiled_length)
   at_once = min(targets_length, TARGETS_AT_ONCE)
   softmax = at_once * config.vocab_size * _FLOAT32
   return batch_size * (rows + softmax) + num_compiled * apart
 
 
-def _encoder(config: T5Config, length: int, *, seen: int) -> int:
-  """Returns bytes an example."""
+def _encoder(
+  config: T5Config, length: int, *, read: int, seen: int, trains_weights: bool
+) -> int:
+  """Returns bytes an example, of `length` of the `read` positions."""
   size, width, branches = _sizes(config)
-  numbers = length * (2 * config.embed_dim + 4 * width + branches)
+  numbers = length * (2 * config.embed_dim + 2 * width + branches)
+  numbers += read * 2 * width
+  if trains_weights:
+    numbers += length * (2 * config.embed_dim + config.mlp_dim)
   powers = config.num_heads * length * seen * _FLOAT32
   stream = length * config.embed_dim * size
   layer = numbers * size + powers
@@ -82,9 +110,18 @@ def _cross(config: T5Config, length: int) -> int:
   return config.num_decoder_layers * 2 * length * width * size
 
 
-def _decoder(config: T5Config, inputs: int, targets: int, *, seen: int) -> int:
+def _decoder(
+  config: T5Config,
+  inputs: int,
+  targets: int,
+  *,
+  seen: int,
+  trains_weights: bool,
+) -> int:
   size, width, branches = _sizes(config)
   numbers = targets * (3 * config.embed_dim + 6 * width + branches)
+  if trains_weights:
+    numbers += targets * (3 * config.embed_dim + config.mlp_dim)
   powers = config.num_heads * targets * (targets + seen) * _FLOAT32
   stream = targets * config.embed_dim * size
   layer = numbers * size + powers

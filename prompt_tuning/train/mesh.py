@@ -29,15 +29,12 @@ from prompt_tuning.types import Params
 AXES = (DATA, SEQUENCE, MODEL)
 
 DEFAULT_RULES: AxisRules = (
-  ("batch", DATA),
-  ("length", SEQUENCE),
   ("vocab", MODEL),
   ("heads", MODEL),
   ("joined_kv", MODEL),
   ("mlp", MODEL),
   ("embed", None),
   ("kv", None),
-  ("context", None),
   ("relpos_buckets", None),
   ("layers", None),
   ("num_prompts", None),
@@ -93,7 +90,7 @@ def make_mesh(
 
 
 def _introduce(mesh: Mesh) -> None:
-  """Lets devices exchange a number along every axis, and along any two.
+  """Lets devices exchange a number along every axis, and along several.
 
   Processes that meet for the first time connect, for which Gloo grants half a
   minute. Here they come at the same time; not after a long compilation.
@@ -102,7 +99,7 @@ def _introduce(mesh: Mesh) -> None:
   cut = NamedSharding(mesh, PartitionSpec(*AXES))
   spread = jax.make_array_from_callback(ones.shape, cut, lambda i: ones[i])
   long = [axis for axis, size in enumerate(ones.shape) if size > 1]
-  for count in (1, 2):
+  for count in range(1, len(long) + 1):
     for axes in itertools.combinations(long, count):
       left = [None if axis in axes else AXES[axis] for axis in range(len(AXES))]
       total = jax.jit(
@@ -215,26 +212,33 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     )
 
 
-def check_length(inputs: int, added: int, mesh: Any) -> None:
-  """Checks that the encoder's input divides over the mesh's sequence axis.
+def check_length(
+  tokens: int,
+  mesh: Any,
+  *,
+  num_added: int = 0,
+  name: str = "TASK_FEATURE_LENGTHS['inputs']",
+) -> None:
+  """Checks that rows of the encoder divide over the mesh's sequence axis.
 
   Args:
-    inputs: Tokens of the inputs.
-    added: Slots and words of a template on top of them.
+    tokens: The length that a setting gives.
     mesh: Where the batch is to live.
+    num_added: Slots and words of a template on top of it.
+    name: The setting.
 
   Raises:
-    ValueError: If it does not; names the nearest lengths of inputs that do.
+    ValueError: If they do not; names the nearest values of the setting.
   """
   ways = mesh.shape[SEQUENCE]
-  excess = (inputs + added) % ways
+  excess = (tokens + num_added) % ways
   if excess:
-    near = (inputs - excess, inputs - excess + ways)
+    near = [n for n in (tokens - excess, tokens - excess + ways) if n > 0]
+    added = f" and {num_added} of slots and template" if num_added else ""
     raise ValueError(
-      f"An encoder length of {inputs + added} tokens (inputs {inputs}, slots "
-      f"and template {added}) does not divide over the {ways} devices of the "
-      f"mesh's sequence axis (mesh: {describe(mesh)}). Use inputs of "
-      f"{' or '.join(str(n) for n in near if n > 0)} tokens, or another mesh."
+      f"{name} is {tokens}: rows of {tokens} tokens{added} do not divide over "
+      f"the {ways} devices of the mesh's sequence axis (mesh: "
+      f"{describe(mesh)}). Use {' or '.join(map(str, near))}, or another mesh."
     )
 
 
@@ -282,7 +286,7 @@ def shard_batch(
   def spread(name: str, value: np.ndarray) -> jax.Array:
     spec = feature_spec(name, value.ndim - axis)
     if SEQUENCE in spec:
-      check_length(value.shape[axis + 1], 0, mesh)
+      check_length(value.shape[axis + 1], mesh, name=name)
     sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, *spec))
     whole = (*value.shape[:axis], size, *value.shape[axis + 1 :])
     return jax.make_array_from_process_local_data(sharding, value, whole)

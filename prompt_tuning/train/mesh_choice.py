@@ -7,14 +7,18 @@ and batch make necessary.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from prompt_tuning.train import mesh as mesh_lib
 
 _MIB = 2**20
+# Activations are an estimate, and the system takes a part for itself.
+_SHARE = 0.9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,12 @@ class MeshShape:
   def name(self) -> str:
     """The mesh in words."""
     return mesh_lib.in_words(dataclasses.asdict(self))
+
+  def on(self, devices: Sequence[Any] | None = None) -> Mesh:
+    """Returns it on devices, as `make_mesh` does."""
+    return mesh_lib.make_mesh(
+      self.data, self.model, devices, sequence=self.sequence
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,8 +73,6 @@ def candidates(
 ) -> list[MeshShape]:
   """Returns the meshes of some devices, the smallest model axis first.
 
-  The model axis is a power of two, as are the sizes that it divides.
-
   Args:
     num_devices: How many to use.
     data: Ways to cut the batch; -1 for what is left.
@@ -74,16 +82,15 @@ def candidates(
     ValueError: If there is none.
   """
   shapes = []
-  for power in range(num_devices.bit_length()):
-    model = 1 << power
+  for model in range(1, num_devices + 1):
     left, rest = divmod(num_devices, max(sequence, 1) * model)
     if sequence > 0 and left and not rest and data in (-1, left):
       shapes.append(MeshShape(data=left, sequence=sequence, model=model))
   if not shapes:
     raise ValueError(
       f"No mesh with data={data} and sequence={sequence} uses the "
-      f"{num_devices} devices with a power of two as the model axis; choose "
-      f"axes whose product divides {num_devices}, and data=-1."
+      f"{num_devices} devices; choose axes whose product divides "
+      f"{num_devices}, and data=-1."
     )
   return shapes
 
@@ -92,7 +99,7 @@ def choose(
   shapes: Sequence[MeshShape],
   need: Callable[[MeshShape], Need],
   *,
-  batch_size: int | None,
+  rows: int | None,
   memory_bytes: int | None,
 ) -> Choice:
   """Returns the first mesh over which a run divides and that it fits.
@@ -100,8 +107,9 @@ def choose(
   Args:
     shapes: What to choose from, in this order.
     need: What a run would hold on each device; raises a ValueError where it
-      does not divide.
-    batch_size: B, which is to divide over the data axis; None if it need not.
+      does not divide, and for nothing else.
+    rows: Of a microbatch, which are to divide over the data axis; None if they
+      need not.
     memory_bytes: What each device has; None if it does not tell, which
       everything fits.
 
@@ -110,8 +118,8 @@ def choose(
   """
   reasons: list[str] = []
   for shape in shapes:
-    if batch_size is not None and batch_size % shape.data:
-      reasons.append(f"{shape.name}: {batch_size} examples do not divide")
+    if rows is not None and rows % shape.data:
+      reasons.append(f"{shape.name}: {rows} examples do not divide")
       continue
     try:
       needed = need(shape)
@@ -128,10 +136,13 @@ def choose(
         "memory they have"
       )
       return Choice(shape=shape, reasons=tuple(reasons))
-    if needed.parameters + needed.activations <= memory_bytes:
+    if needed.parameters + needed.activations <= _SHARE * memory_bytes:
       reasons.append(f"{shape.name}: taken, {what} of {_gib(memory_bytes)}")
       return Choice(shape=shape, reasons=tuple(reasons))
-    reasons.append(f"{shape.name}: {what}, which has {_gib(memory_bytes)}")
+    reasons.append(
+      f"{shape.name}: {what} are more than {100 * _SHARE:.0f} % of "
+      f"{_gib(memory_bytes)}"
+    )
   lines = "".join(f"\n  {reason}" for reason in reasons)
   raise ValueError(
     f"MODEL_PARTITIONS is 'auto', and no mesh was found:{lines}\nUse more "

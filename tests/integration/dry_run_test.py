@@ -152,6 +152,9 @@ class TestTrain:
     text = dry_run.train(**training(tmp_path, hardware=hardware))
     assert "on each of 32 devices (data=8 x model=4)" in text
     assert "only 8 of the 32 devices: here the run would be refused" in text
+    asked = train.Hardware(data=16, model="auto")
+    text_16 = dry_run.train(**training(tmp_path, batch_size=16, hardware=asked))
+    assert "on each of 16 devices (data=16 x model=1)" in text_16
     one = dry_run.train(
       **training(
         tmp_path,
@@ -175,7 +178,7 @@ class TestTrain:
       ({"hardware": train.Hardware(sequence=3)}, "does not use the 8 devices"),
       (
         {"hardware": train.Hardware(data=2, sequence=4)},
-        r"15 tokens \(inputs 12.*4 devices of the mesh.s sequence axis",
+        "12 tokens and 3 of slots and template do not divide over the 4",
       ),
       (
         {"hardware": train.Hardware(data=3, model="auto")},

@@ -172,8 +172,10 @@ def test_rows_are_no_longer_than_the_data(
   backbone, task, tmp_path, monkeypatch, caplog
 ):
   lengths = {"inputs": 60, "targets": 16}
+  config = dataclasses.replace(backbone.config, dropout_rate=0.2)
+  dropping = dataclasses.replace(backbone, config=config)
   fitting = prompt_run(
-    backbone, task, tmp_path / "fitting", feature_lengths=lengths
+    dropping, task, tmp_path / "fitting", feature_lengths=lengths
   )
   with caplog.at_level("INFO"):
     train.train(**fitting)
@@ -181,7 +183,7 @@ def test_rows_are_no_longer_than_the_data(
   needed = "no example needs more than FeatureLengths(inputs=21, targets=4)"
   assert needed in caplog.text
   monkeypatch.setattr(
-    prepare, "_fitting", lambda s, builder, m: builder.lengths
+    prepare, "_fitting", lambda e, builder, m: builder.lengths
   )
   train.train(**fitting | {"model_dir": str(tmp_path / "padded")})
   ours, padded = (

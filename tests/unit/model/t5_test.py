@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.attention import relative_position_buckets
 from prompt_tuning.model.config import T5Config
-from prompt_tuning.prompts.module import Prompt, PromptBank
+from prompt_tuning.prompts.module import Prompt, PromptAttention, PromptBank
 from prompt_tuning.testing import fakes
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
@@ -143,6 +143,25 @@ def test_padding_and_batch_order_change_nothing(prompt_length):
   np.testing.assert_allclose(
     run(model, params, shuffled), plain[order], **TOLERANCE
   )
+
+
+@pytest.mark.parametrize("attention", ["full", "prefix"])
+def test_padding_changes_nothing_of_what_is_dropped(attention):
+  prompt = fakes.tiny_prompt(4).clone(attention=PromptAttention(attention))
+  model = fakes.tiny_model(prompt, dropout_rate=0.5)
+  params = {"params": fakes.tiny_params(model)}
+  batch = batch_of(4 if attention == "full" else 0)
+
+  def logits(padding):
+    padded = [
+      np.pad(batch[name], ((0, 0), (0, padding)))
+      for name in ("encoder_input_tokens", "decoder_input_tokens")
+    ]
+    rngs = {"dropout": jax.random.key(1)}
+    return model.apply(params, *padded, deterministic=False, rngs=rngs)
+
+  plain = logits(0)
+  np.testing.assert_allclose(logits(7)[:, : plain.shape[1]], plain, **TOLERANCE)
 
 
 def test_what_stands_in_padding_of_the_targets_changes_nothing_before_it():

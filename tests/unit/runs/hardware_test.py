@@ -1,6 +1,7 @@
 """What a run needs on a mesh, by its shapes and as it then lies there."""
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -14,9 +15,16 @@ from prompt_tuning.model import t5
 from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import evaluate, train
-from prompt_tuning.runs.abstract import AbstractRun, answering_need
+from prompt_tuning.runs.abstract import (
+  AbstractRun,
+  abstract_mesh,
+  answering_need,
+  joint_need,
+  num_bytes,
+)
 from prompt_tuning.runs.hardware import Hardware
 from prompt_tuning.runs.network import abstract_network
+from prompt_tuning.runs.prepare import make_mesh
 from prompt_tuning.testing import fakes
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import optimizers, partition, plan
@@ -36,7 +44,7 @@ SHAPES = [
 ]
 
 
-def _run(patterns=("prompt/.*",), **changes):
+def _arguments(patterns=("prompt/.*",), **changes):
   arguments = {
     "model_dir": "/no/such/folder",
     "backbone": BACKBONE,
@@ -51,7 +59,11 @@ def _run(patterns=("prompt/.*",), **changes):
     "prompt": PromptSpec(length=3, initializer=initializers.uniform),
     "hardware": Hardware(model="auto"),
   }
-  return AbstractRun(train.with_defaults(arguments | changes))
+  return train.with_defaults(arguments | changes)
+
+
+def _run(*args, **changes):
+  return AbstractRun(_arguments(*args, **changes))
 
 
 def _on_first(tree):
@@ -114,27 +126,77 @@ def test_auto_takes_the_mesh_that_fits():
     smaller, fitting = needs[model // 2], needs[model]
     memory = fitting.parameters + fitting.activations
     assert memory < smaller.parameters + smaller.activations
+    # A tenth is left to what is not counted.
     taken = Hardware(model="auto").shape(
-      run.need, batch_size=8, num_devices=8, memory_bytes=lambda m=memory: m
+      lambda: run.need,
+      rows=8,
+      num_devices=8,
+      memory_bytes=lambda m=memory: math.ceil(m / 0.9),
     )
     assert taken == MeshShape(data=8 // model, model=model)
 
 
 def test_a_number_is_not_asked_about():
-  def need(shape):
-    raise AssertionError(shape)
+  def need():
+    raise AssertionError
 
   taken = Hardware(data=2, sequence=2, model=2).shape(
-    need, batch_size=3, num_devices=8
+    need, rows=3, num_devices=8
   )
   assert taken == MeshShape(data=2, sequence=2, model=2)
-  one = Hardware(model="auto").shape(need, batch_size=3, num_devices=1)
+  one = Hardware(model="auto").shape(need, rows=3, num_devices=1)
   assert one == MeshShape(data=1, model=1)
 
 
-def test_another_word_is_refused():
-  with pytest.raises(ValueError, match=r"number of devices or 'auto'.*'best'"):
-    Hardware(model="best")  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize(
+  ("axes", "message"),
+  [
+    ({"model": "best"}, "MODEL_PARTITIONS is a number of devices or 'auto'"),
+    ({"model": 2.0}, "MODEL_PARTITIONS is a number"),
+    ({"data": "auto"}, "DATA_PARTITIONS is a number of devices, got 'auto'"),
+    ({"sequence": None}, "SEQUENCE_PARTITIONS is a number"),
+    ({"sequence": True}, "SEQUENCE_PARTITIONS is a number"),
+  ],
+)
+def test_what_is_no_number_is_refused(axes, message):
+  with pytest.raises(ValueError, match=message):
+    Hardware(**axes)
+
+
+def test_what_is_wrong_with_a_run_is_not_a_mesh_that_does_not_fit():
+  with pytest.raises(ValueError, match="matches none") as error:
+    make_mesh([_arguments(("promt/.*",))])
+  assert "mesh" not in str(error.value)
+
+
+def test_a_job_needs_what_its_runs_need_and_one_backbone():
+  shape = MeshShape(data=2, model=4)
+  runs = [_run(), _run(feature_lengths={"inputs": 29, "targets": 4})]
+  alone = [run.need(shape) for run in runs]
+  together = joint_need(runs, shape)
+  assert together.activations == sum(each.activations for each in alone)
+  frozen = sum(each.parameters for each in alone) - together.parameters
+  mesh = abstract_mesh(shape)
+  shardings = runs[0].shardings(runs[0].frozen, mesh)
+  assert frozen == num_bytes(runs[0].frozen, shardings)
+
+
+def test_rows_of_packed_examples_divide_by_their_own_length():
+  shape = MeshShape(data=2, sequence=4, model=1)
+  # 13 + 3 tokens divide by 4, 12 + 3 do not.
+  _run(packed_length=32, feature_lengths={"inputs": 12, "targets": 4}).need(
+    shape
+  )
+  with pytest.raises(ValueError, match=r"PACKED_LENGTH is 33: rows of 33 .*32"):
+    _run(packed_length=33).need(shape)
+
+
+def test_a_microbatch_is_cut_over_the_devices():
+  run = _run(num_microbatches=4)
+  taken = Hardware(model="auto").shape(
+    lambda: run.need, rows=run.rows, num_devices=8, memory_bytes=lambda: None
+  )
+  assert taken == MeshShape(data=2, model=4)
 
 
 def test_answers_need_less_than_training():
@@ -142,10 +204,10 @@ def test_answers_need_less_than_training():
   run = _run()
   need = answering_need(
     run.network,
-    FeatureLengths(**LENGTHS),
-    8,
-    mesh_lib.DEFAULT_RULES,
     shape,
+    lengths=FeatureLengths(**LENGTHS),
+    batch_size=8,
+    rules=mesh_lib.DEFAULT_RULES,
   )
   assert isinstance(need, Need)
   assert need.parameters < run.need(shape).parameters

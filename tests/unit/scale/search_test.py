@@ -24,6 +24,11 @@ class FakeRun:
   encoder_length = 612
   batch_size = 2
   sequence_ways = 1
+
+  @property
+  def rows(self):
+    return self.batch_size
+
   lengths = FeatureLengths(inputs=512, targets=16)
 
   def check_mesh(self, mesh):

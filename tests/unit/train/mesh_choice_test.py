@@ -22,11 +22,11 @@ def _need(shape):
   )
 
 
-def _choose(num_devices, *, batch_size=None, memory=16, **axes):
+def _choose(num_devices, *, rows=None, memory=16, **axes):
   return choose(
     candidates(num_devices, **axes),
     _need,
-    batch_size=batch_size,
+    rows=rows,
     memory_bytes=memory and memory * GIB,
   )
 
@@ -39,7 +39,7 @@ def test_candidates_use_all_devices():
   assert _names(candidates(8)) == [(8, 1, 1), (4, 1, 2), (2, 1, 4), (1, 1, 8)]
   assert _names(candidates(8, sequence=2)) == [(4, 2, 1), (2, 2, 2), (1, 2, 4)]
   assert _names(candidates(8, data=4)) == [(4, 1, 2)]
-  assert _names(candidates(12)) == [(12, 1, 1), (6, 1, 2), (3, 1, 4)]
+  assert _names(candidates(6)) == [(6, 1, 1), (3, 1, 2), (2, 1, 3), (1, 1, 6)]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_parameters_are_cut_no_further_than_memory_asks():
   assert len(choice.reasons) == 3
   assert "40.00 GiB of parameters" in choice.reasons[0]
   assert "data=4 x model=4: taken" in choice.reasons[-1]
-  assert _choose(16, memory=64).shape == MeshShape(data=16, model=1)
+  assert _choose(16, memory=50).shape == MeshShape(data=16, model=1)
 
 
 def test_devices_that_do_not_tell_their_memory_hold_everything():
@@ -66,14 +66,14 @@ def test_devices_that_do_not_tell_their_memory_hold_everything():
 
 
 def test_a_batch_too_small_for_the_devices_leaves_them_to_the_model():
-  choice = _choose(16, batch_size=4, memory=64)
+  choice = _choose(16, rows=4, memory=80)
   assert choice.shape == MeshShape(data=4, model=4)
   assert "4 examples do not divide" in choice.reasons[0]
 
 
 def test_a_sequence_axis_shares_activations():
-  # 40 / 2 and 64 / 8 GiB on each.
-  assert _choose(8, memory=28, sequence=4).shape == MeshShape(
+  # 40 / 2 and 64 / 8 GiB on each, of 9 tenths of the memory.
+  assert _choose(8, memory=32, sequence=4).shape == MeshShape(
     data=1, sequence=4, model=2
   )
 

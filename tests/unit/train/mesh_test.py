@@ -162,13 +162,15 @@ def test_a_batch_that_does_not_divide_is_explained(size, remedy):
 
 
 def test_a_length_that_does_not_divide_is_explained():
-  mesh_lib.check_length(62, 18, LONG)
+  mesh_lib.check_length(62, LONG, num_added=18)
   message = (
-    r"81 tokens \(inputs 62.*19\).*4 devices.*data=2 x sequence=4 x model=1.*"
-    "inputs of 61 or 65 tokens"
+    r"\['inputs'\] is 62: rows of 62 tokens and 19 of slots and template.*"
+    "4 devices.*data=2 x sequence=4 x model=1.*Use 61 or 65, or another mesh"
   )
   with pytest.raises(ValueError, match=message):
-    mesh_lib.check_length(62, 19, LONG)
+    mesh_lib.check_length(62, LONG, num_added=19)
+  with pytest.raises(ValueError, match=r"PACKED_LENGTH is 30: .*Use 28 or 32"):
+    mesh_lib.check_length(30, LONG, name="PACKED_LENGTH")
 
 
 def test_the_sequence_of_the_encoder_alone_is_cut():
