@@ -1,5 +1,7 @@
 """What a step holds against the least that it must."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -23,10 +25,12 @@ CONFIG = T5Config(
 )
 
 
-def _temporaries(attention, *, num_microbatches=1):
+def _temporaries(
+  attention, *, num_microbatches=1, config=CONFIG, patterns=("prompt/.*",)
+):
   """Returns what the compiler allocates besides arguments and results."""
   model = t5.T5(
-    CONFIG,
+    config,
     prompt=Prompt(
       length=LENGTH,
       features=CONFIG.embed_dim,
@@ -34,7 +38,7 @@ def _temporaries(attention, *, num_microbatches=1):
       attention=attention,
     ),
   )
-  parts = partition.split(t5.abstract_params(model), ("prompt/.*",))
+  parts = partition.split(t5.abstract_params(model), patterns)
   optimizer = optimizers.adafactor(
     learning_rate=optimizers.constant(learning_rate=0.3)
   )
@@ -70,6 +74,45 @@ def test_full_mode_holds_little_more_than_it_must(num_microbatches):
   )
   held = _temporaries(PromptAttention.FULL, num_microbatches=num_microbatches)
   assert 0.9 * floor < held < 1.3 * floor
+
+
+def test_trained_weights_keep_what_they_are_multiplied_with():
+  shape = {
+    "batch_size": BATCH,
+    "inputs_length": INPUTS + LENGTH,
+    "targets_length": TARGETS,
+  }
+  floor = activation_floor(CONFIG, **shape, trains_weights=True)
+  assert floor > 1.2 * activation_floor(CONFIG, **shape)
+  params = jax.tree.leaves(t5.abstract_params(t5.T5(CONFIG)))
+  gradients = 4 * sum(int(np.prod(leaf.shape)) for leaf in params)
+  held = _temporaries(PromptAttention.FULL, patterns=(".*",))
+  assert 0.7 * floor < held < 1.3 * (floor + gradients)
+
+
+def test_layers_computed_anew_keep_what_they_start_from():
+  config = dataclasses.replace(CONFIG, remat="layer", scan_layers=True)
+  shape = {
+    "batch_size": BATCH,
+    "inputs_length": INPUTS + LENGTH,
+    "targets_length": TARGETS,
+  }
+  floor = activation_floor(config, **shape)
+  assert floor < 0.5 * activation_floor(CONFIG, **shape)
+  held = _temporaries(PromptAttention.FULL, config=config)
+  assert 0.7 * floor < held < 1.3 * floor
+
+
+@pytest.mark.parametrize("axis", ["sequence_ways", "model_ways"])
+def test_a_device_holds_its_part(axis):
+  shape = {
+    "batch_size": BATCH,
+    "inputs_length": INPUTS + LENGTH,
+    "targets_length": TARGETS,
+  }
+  whole = activation_floor(CONFIG, **shape)
+  part = activation_floor(CONFIG, **shape, **{axis: 2})
+  assert whole / 2 < part < whole
 
 
 def test_prefix_mode_holds_little_more_than_it_must():
