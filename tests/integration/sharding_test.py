@@ -220,8 +220,8 @@ def others(tmp_path_factory):
 
 def _check(results, mesh):
   data, sequence, model = MESHES[mesh]
-  # Whatever is cut is held by one device alone, but for what it reads of all.
-  assert results[f"memory {mesh}"] < 1.5 / (data * sequence)
+  # Examples are cut over data and sequence; what the parameters take is not.
+  assert results[f"memory {mesh}"] < 1 / (data * sequence) + 0.15
   for kind in PATTERNS:
     result = results[f"{kind} {mesh}"]
     assert result["losses"] < RELATIVE

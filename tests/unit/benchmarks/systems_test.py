@@ -166,7 +166,9 @@ def test_an_unknown_system_is_named():
 
 @pytest.mark.oracle
 @pytest.mark.filterwarnings("ignore")  # Those of other libraries.
-@pytest.mark.parametrize("kind", sorted(systems.SYSTEMS["peft"].kinds))
+@pytest.mark.parametrize(
+  "kind", sorted(systems.SYSTEMS["peft"].kinds, key=lambda kind: kind.value)
+)
 def test_peft_does_every_job(kind):
   oracles.require("peft")
   facts = run("peft", tiny(kind)).facts()

@@ -100,6 +100,7 @@ def test_channels_of_zeros_and_of_denormal_numbers():
 
 
 @pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize(("axis", "channels"), [(KERNEL, 1), (TABLE, 0)])
 def test_the_integers_are_those_of_torch(axis, channels):
   torch = oracles.require("torch")
