@@ -57,8 +57,6 @@ from prompt_tuning.types import Params
 
 # Rows of this many tokens, or twice as many, fill a vector register.
 _TILE = 8
-# Of the tokens of a row; compiling anew costs seconds.
-_WORTH_IT = 0.9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +126,7 @@ def prepare(
     beside: A run of the same job, whose frozen parameters serve this one, and
       for whose model evaluations are compiled once.
     compile_step: Whether to compile the step of this run alone, in a thread,
-      while its examples are read.
+      while evaluations are prepared.
 
   Raises:
     ValueError: If anything does not fit; nothing is written then.
@@ -159,29 +157,22 @@ def prepare(
   )
   # The devices have them: a copy in the host's memory would be a second one.
   network = dataclasses.replace(network, params={})
+  stream = a.inputs.stream(a.backbone.vocabulary, lengths, seed=a.seed)
   check_row_length(a.packed_length, lengths, network.layout.num_added, mesh)
   builder = _builder(a, network, lengths, packing)
-  steps = _steps(a, network, state, mesh) if compile_step else None
-  compiles_ahead = steps is not None and _compiles_ahead(a)
-
-  def compile_ahead() -> None:
-    assert steps is not None
-    rows = mesh_lib.local_rows(a.batch_size, mesh)
-    empty = [builder.batch([], num_rows=len(rows))] * a.steps_per_dispatch
-    key = mesh_lib.replicate_key(step_rng, mesh)
-    steps.compile_ahead(state, frozen, empty, key)
-
-  if compiles_ahead:
-    compile_ahead()
-  stream = a.inputs.stream(a.backbone.vocabulary, lengths, seed=a.seed)
   # An example that does not fit ends the run now, not after a thousand steps.
   builder.check(stream.examples)
   if packing is None and stream.is_in_memory:
     fitting = _fitting(stream.examples, builder, mesh)
-    if fitting != lengths:
-      builder = _builder(a, network, fitting, None)
-      if compiles_ahead:
-        compile_ahead()
+    builder = _builder(a, network, fitting, None)
+  steps = None
+  if compile_step:
+    steps = _steps(a, network, state, mesh)
+    if _compiles_ahead(a):
+      rows = mesh_lib.local_rows(a.batch_size, mesh)
+      empty = [builder.batch([], num_rows=len(rows))] * a.steps_per_dispatch
+      key = mesh_lib.replicate_key(step_rng, mesh)
+      steps.compile_ahead(state, frozen, empty, key)
   batches = _batches(a, stream, builder, mesh=mesh)
   identity = RunIdentity(
     backbone=network.identity,
@@ -299,25 +290,18 @@ def _builder(
 def _fitting(
   examples: Sequence[Example], builder: FeatureBuilder, mesh: Mesh
 ) -> FeatureLengths:
-  """Returns lengths without the padding that every row would have.
-
-  Those that were given where it is little, for which a step is being compiled.
-  """
-  given, added = builder.lengths, builder.layout.num_added
-  fitting = given.fitting(
+  """Returns lengths with little of the padding that every row would have."""
+  fitting = builder.lengths.fitting(
     examples,
-    num_added=added,
+    num_added=builder.layout.num_added,
     multiple=_TILE * mesh.shape[mesh_lib.SEQUENCE],
   )
-  needed = fitting.inputs + added + fitting.targets
-  if needed > _WORTH_IT * (given.inputs + added + given.targets):
-    return given
-  logging.info(
-    "TASK_FEATURE_LENGTHS allow %s; no example needs more than %s, which rows "
-    "have instead",
-    given,
-    fitting,
-  )
+  if fitting != builder.lengths:
+    logging.info(
+      "TASK_FEATURE_LENGTHS allow %s; no example needs more than %s",
+      builder.lengths,
+      fitting,
+    )
   return fitting
 
 
