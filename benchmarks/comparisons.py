@@ -97,8 +97,8 @@ SST2 = Comparison(
     _PEFT_DYNAMIC,
   ),
   baseline=_PEFT_DYNAMIC,
-  plan=Plan(rounds=6, steps=1),
-  minutes=6,
+  plan=Plan(rounds=5, steps=1),
+  minutes=5,
   goals=(
     Goal(
       about="SST-2, packed",
