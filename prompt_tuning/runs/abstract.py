@@ -157,14 +157,14 @@ class AbstractRun:
     """Returns an estimate of the bytes that a step computes on each device."""
     a = self._arguments
     rows, length = self.batch_size, self.encoder_length
-    if a.packed_length is not None:
+    if a.packed_length:  # The run refuses 0 itself.
       # As many tokens in longer rows, were they all full.
       rows = math.ceil(rows * length / a.packed_length)
       length = a.packed_length
     return _activations(
       self.network.model,
       shape,
-      rows=rows / a.num_microbatches,
+      rows=rows / max(a.num_microbatches, 1),
       encoder_length=length,
       targets_length=self.lengths.targets,
       trains_weights=any(

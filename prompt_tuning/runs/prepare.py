@@ -157,8 +157,8 @@ def prepare(
   )
   # The devices have them: a copy in the host's memory would be a second one.
   network = dataclasses.replace(network, params={})
-  stream = a.inputs.stream(a.backbone.vocabulary, lengths, seed=a.seed)
   check_row_length(a.packed_length, lengths, network.layout.num_added, mesh)
+  stream = a.inputs.stream(a.backbone.vocabulary, lengths, seed=a.seed)
   builder = _builder(a, network, lengths, packing)
   # An example that does not fit ends the run now, not after a thousand steps.
   builder.check(stream.examples)

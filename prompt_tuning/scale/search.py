@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from prompt_tuning.runs.hardware import AUTO, Hardware
 from prompt_tuning.scale.compilation import Cost, DoesNotFit, compile_for
 from prompt_tuning.scale.programs import Run
 from prompt_tuning.scale.slices import Slice
@@ -114,12 +115,12 @@ def _shapes(
 def _auto(run: Run, slice_: Slice) -> MeshShape | None:
   """Returns the mesh of `MODEL_PARTITIONS = 'auto'`, by estimate."""
   try:
-    return mesh_choice.choose(
-      mesh_choice.candidates(slice_.num_chips, sequence=run.sequence_ways),
-      run.need,
+    return Hardware(sequence=run.sequence_ways, model=AUTO).shape(
+      lambda: run.need,
       rows=run.rows,
-      memory_bytes=slice_.chip.hbm_bytes,
-    ).shape
+      num_devices=slice_.num_chips,
+      memory_bytes=lambda: slice_.chip.hbm_bytes,
+    )
   except ValueError as error:
     logging.info("%s, auto: %s", slice_.name, error)
     return None

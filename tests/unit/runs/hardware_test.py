@@ -191,6 +191,11 @@ def test_rows_of_packed_examples_divide_by_their_own_length():
     _run(packed_length=33).need(shape)
 
 
+@pytest.mark.parametrize("setting", ["num_microbatches", "packed_length"])
+def test_what_the_run_refuses_does_not_end_the_choice(setting):
+  assert make_mesh([_arguments(**{setting: 0})]).size == 8
+
+
 def test_a_microbatch_is_cut_over_the_devices():
   run = _run(num_microbatches=4)
   taken = Hardware(model="auto").shape(
