@@ -48,8 +48,7 @@ class Remote:
     Args:
       name: The system's, see `benchmarks.variants`.
       job: What it does, but for its own settings.
-      platform: Where JAX computes, as JAX_PLATFORMS says it; other libraries
-        do not look at it.
+      platform: Where it computes, as JAX_PLATFORMS says it.
 
     Raises:
       RuntimeError: If it ends; why, it has written to the error stream.
@@ -123,6 +122,8 @@ def _environment(platform: str) -> dict[str, str]:
   """Returns this process's environment, without a cache of compilations."""
   environment = dict(os.environ)
   environment["JAX_PLATFORMS"] = platform
+  # Several systems have their weights on one device at a time.
+  environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
   # Compiling is measured.
   environment.pop("JAX_COMPILATION_CACHE_DIR", None)
   # Nothing is to be looked up in the network.

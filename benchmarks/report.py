@@ -174,6 +174,11 @@ class Report:
       seconds = facts.get("compile_seconds")
       return "" if seconds is None else f"{seconds:.1f}"
 
+    def device_memory(name):
+      facts = self.systems[name].report["facts"]
+      held = facts.get("device_peak_memory")
+      return "" if held is None else f"{held / _GIB:.2f}"
+
     columns = {
       "busy cores": lambda name: Spread.over(
         self.systems[name].busy_cores
@@ -188,6 +193,8 @@ class Report:
         f"{self.systems[name].start_seconds:.1f}"
       ),
     }
+    if any(device_memory(name) for name in self.systems):
+      columns["device peak GiB"] = device_memory
     if baseline in self.systems:
       columns[f"peak / {baseline}'s"] = lambda name: (
         f"{self.memory_ratio(of=name, to=baseline):.2f}"

@@ -13,9 +13,8 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from benchmarks import goals
+from benchmarks import comparisons, goals
 from benchmarks.comparison import Comparison, Json, Startup
-from benchmarks.comparisons import COMPARISONS
 
 Entry = Comparison | Startup
 
@@ -68,17 +67,18 @@ def run(
   return goals.table(outcomes) + "\n" + "".join(parts)
 
 
-def find(names: Sequence[str] | None) -> list[Entry]:
+def find(names: Sequence[str] | None, *, platform: str = "cpu") -> list[Entry]:
   """Returns the comparisons of these names; without any, all.
 
   Raises:
-    ValueError: If there is none of a name.
+    ValueError: If the platform has none of a name.
   """
-  known = {entry.name: entry for entry in COMPARISONS}
+  known = {entry.name: entry for entry in comparisons.on(platform)}
   for name in names or ():
     if name not in known:
       raise ValueError(
-        f"unknown comparison {name!r}; there are {', '.join(known)}."
+        f"unknown comparison {name!r}; on {platform!r} there are "
+        f"{', '.join(known)}."
       )
   return [known[name] for name in names or known]
 
@@ -95,10 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument(
     "--only", action="append", metavar="NAME", help="may be repeated"
   )
-  parser.add_argument("--platform", default="cpu", help="where JAX computes")
+  parser.add_argument("--platform", default="cpu", help="where to compute")
   options = parser.parse_args(arguments)
   try:
-    entries = find(options.only)
+    entries = find(options.only, platform=options.platform)
   except ValueError as error:
     parser.error(str(error))
   print(run(entries, options.folder, platform=options.platform))

@@ -5,6 +5,8 @@ It is what the floor of a job and the achieved FLOP/s are held against.
 
 import importlib.metadata
 
+import numpy as np
+
 from benchmarks.jobs import Job
 from benchmarks.systems import Facts
 
@@ -12,6 +14,12 @@ from benchmarks.systems import Facts
 def step_flops(job: Job) -> int:
   """Returns the FLOPs of one step."""
   return 2 * job.matrix_width**3
+
+
+def _random_matrix(job: Job) -> np.ndarray:
+  """Returns what is multiplied: an accelerator is faster with ones."""
+  rng = np.random.default_rng(job.seed)
+  return rng.standard_normal((job.matrix_width,) * 2, np.float32)
 
 
 class Xla:
@@ -22,8 +30,7 @@ class Xla:
     import jax
     from jax import numpy as jnp
 
-    shape = (job.matrix_width, job.matrix_width)
-    self._matrix = jnp.ones(shape, jnp.dtype(job.dtype))
+    self._matrix = jnp.asarray(_random_matrix(job), jnp.dtype(job.dtype))
     self._product = jax.jit(lambda x: x @ x)
 
   def start(self) -> None:
@@ -32,8 +39,11 @@ class Xla:
 
   def run(self, num_steps: int) -> None:
     """Multiplies, one product after the other."""
+    product = None
     for _ in range(num_steps):
-      self._product(self._matrix).block_until_ready()
+      product = self._product(self._matrix)
+    if product is not None:
+      product.block_until_ready()
 
   def facts(self) -> Facts:
     """Returns the version."""
@@ -41,17 +51,20 @@ class Xla:
 
 
 class Torch:
-  """Multiplies as PEFT does, on the CPU."""
+  """Multiplies as PEFT does."""
 
   def __init__(self, job: Job):
     """Makes the matrix."""
     import torch
 
-    from benchmarks.systems import peft
+    from benchmarks.systems import torch_device
 
-    peft.use_cores(job)
-    shape = (job.matrix_width, job.matrix_width)
-    self._matrix = torch.ones(shape, dtype=getattr(torch, job.dtype))
+    torch_device.use_cores(job)
+    values = torch.from_numpy(_random_matrix(job))
+    self._matrix = values.to(
+      torch_device.find_device(), dtype=getattr(torch, job.dtype)
+    )
+    self._wait = torch_device.wait
 
   def start(self) -> None:
     """Multiplies once."""
@@ -61,6 +74,7 @@ class Torch:
     """Multiplies, one product after the other."""
     for _ in range(num_steps):
       _ = self._matrix @ self._matrix
+    self._wait()
 
   def facts(self) -> Facts:
     """Returns the version."""

@@ -1,4 +1,4 @@
-"""Hugging Face's PEFT: prompt tuning of a transformers T5 on PyTorch's CPU.
+"""Hugging Face's PEFT: prompt tuning of a transformers T5 in PyTorch.
 
 What would flatter our figures is avoided: there are P soft tokens (PEFT keeps
 twice as many for an encoder-decoder by itself), nothing is logged, and
@@ -8,7 +8,6 @@ does not offer.
 
 import importlib.metadata
 import itertools
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from benchmarks import jobs
 from benchmarks.jobs import EOS_ID, PAD_ID, Batch, Job, Kind
 from benchmarks.systems import Facts, System
+from benchmarks.systems.torch_device import find_device, use_cores, wait
 
 Tensors = dict[str, torch.Tensor]
 
@@ -27,7 +27,7 @@ Tensors = dict[str, torch.Tensor]
 def prompt_tuning(job: Job) -> System:
   """Tunes or uses a soft prompt."""
   use_cores(job)
-  model = make_model(job)
+  model = make_model(job).to(find_device())
   make = {
     Kind.TRAIN_STEP: _trainer,
     Kind.EVAL: _ranker,
@@ -35,11 +35,6 @@ def prompt_tuning(job: Job) -> System:
   }
   batches = [_tensors(batch) for batch in jobs.make_batches(job)]
   return _Torch(make[Kind(job.kind)](job, model), batches)
-
-
-def use_cores(job: Job) -> None:
-  """Gives PyTorch the job's threads; by default as many as there are cores."""
-  torch.set_num_threads(job.num_threads or len(os.sched_getaffinity(0)))
 
 
 def make_model(job: Job) -> Any:
@@ -93,7 +88,9 @@ def _tensors(batch: Batch) -> Tensors:
 class _Torch:
   """Calls a function on batch after batch."""
 
-  def __init__(self, step: Callable[[Tensors], Any], batches: list[Tensors]):
+  def __init__(
+    self, step: Callable[[Tensors], torch.Tensor], batches: list[Tensors]
+  ):
     self._step = step
     self._batches = batches
     self._next = itertools.cycle(batches)
@@ -102,42 +99,62 @@ class _Torch:
     """Takes a step of every shape; nothing is compiled."""
     shapes = {batch["input_ids"].shape: batch for batch in self._batches}
     for batch in shapes.values():
-      self._step(batch)
+      self._read(self._step(self._place(batch)))
 
   def run(self, num_steps: int) -> None:
-    """Takes steps; PyTorch's CPU has done each when it returns."""
+    """Takes steps; the loss of one is read while the next one runs."""
+    pending = None
     for _ in range(num_steps):
-      self._step(next(self._next))
+      outcome = self._step(self._place(next(self._next)))
+      if pending is not None:
+        self._read(pending)
+      pending = outcome
+    self._read(pending)
+    wait()
+
+  def _place(self, batch: Tensors) -> Tensors:
+    device = find_device()
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+  def _read(self, outcome: torch.Tensor) -> None:
+    values = outcome.detach().float().cpu()
+    if not torch.isfinite(values).all():
+      raise FloatingPointError(f"peft: a step's outcome is {values}.")
 
   def facts(self) -> Facts:
     """Returns versions and the number of threads."""
     names = ("torch", "transformers", "peft")
-    return {
+    facts: Facts = {
       **{name: importlib.metadata.version(name) for name in names},
       "num_threads": torch.get_num_threads(),
     }
+    if find_device() == "cuda":
+      facts["device"] = torch.cuda.get_device_name()
+      facts["device_peak_memory"] = torch.cuda.max_memory_allocated()
+    return facts
 
 
-def _trainer(job: Job, model: Any) -> Callable[[Tensors], None]:
-  """Returns a step as PEFT's examples write it."""
+def _trainer(job: Job, model: Any) -> Callable[[Tensors], torch.Tensor]:
+  """Returns a step as PEFT's examples write it; it gives the loss."""
   del job
   tuned = [p for p in model.parameters() if p.requires_grad]
   optimizer = torch.optim.AdamW(tuned, lr=1e-2)
 
-  def step(batch: Tensors) -> None:
+  def step(batch: Tensors) -> torch.Tensor:
     optimizer.zero_grad()
     loss = model(**batch).loss
     loss.backward()
     optimizer.step()
-    if not torch.isfinite(loss):
-      raise FloatingPointError(f"peft: the loss is {loss.item()}.")
+    return loss
 
   return step
 
 
 def _ranker(job: Job, model: Any) -> Callable[[Tensors], torch.Tensor]:
   """Returns what scores every verbalizer, the encoder run once."""
+  device = find_device()
   rows = torch.from_numpy(jobs.make_verbalizers(job).astype("int64"))
+  rows = rows.to(device)
   backbone = model.get_base_model()
 
   @torch.inference_mode()
@@ -145,7 +162,7 @@ def _ranker(job: Job, model: Any) -> Callable[[Tensors], torch.Tensor]:
     size = len(batch["input_ids"])
     words = backbone.get_input_embeddings()(batch["input_ids"])
     soft = model.get_prompt(batch_size=size)[:, : job.prompt_length]
-    ones = torch.ones(size, job.prompt_length, dtype=torch.long)
+    ones = torch.ones(size, job.prompt_length, dtype=torch.long, device=device)
     mask = torch.cat((ones, batch["attention_mask"]), dim=1)
     encoded = backbone.get_encoder()(
       inputs_embeds=torch.cat((soft.to(words.dtype), words), dim=1),

@@ -122,13 +122,22 @@ def test_comparisons_are_found_by_name():
     "decode",
     "sst2",
   ]
-  with pytest.raises(ValueError, match="unknown comparison 'all'; there are"):
+  with pytest.raises(ValueError, match="unknown comparison 'all'; on 'cpu'"):
     table.find(["all"])
 
 
-def test_goals_are_of_systems_that_are_measured():
-  assert len({each.name for each in comparisons.COMPARISONS}) == 7
-  for each in comparisons.COMPARISONS:
+def test_a_gpu_has_its_own():
+  found = table.find(None, platform="cuda")
+  assert found == list(comparisons.GPU_COMPARISONS)
+  with pytest.raises(ValueError, match="on 'cuda' there are train_step, many"):
+    table.find(["startup"], platform="cuda")
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_goals_are_of_systems_that_are_measured(platform):
+  entries = comparisons.on(platform)
+  assert len({each.name for each in entries}) == len(entries)
+  for each in entries:
     if isinstance(each, Startup):
       continue
     for goal in each.goals:
