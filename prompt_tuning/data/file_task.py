@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+from prompt_tuning.data import text_tasks
 from prompt_tuning.data.sources import Verbalizers
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.metrics import classification, question_answering
@@ -19,7 +20,7 @@ def file_task(
   metrics: Sequence[str] = ("accuracy",),
   prompt_index: str | None = None,
 ) -> str:
-  """Registers a seqio Task over TSV or JSONL files.
+  """Makes a task of TSV or JSONL files known.
 
   Args:
     name: A name that no other task has.
@@ -40,8 +41,6 @@ def file_task(
   Raises:
     ValueError: If a metric is unknown, or another task has the name.
   """
-  from prompt_tuning.data import seqio_input
-
   metric_fns = [_metric(metric, verbalizers, name) for metric in metrics]
   read = {
     "inputs": inputs,
@@ -53,9 +52,9 @@ def file_task(
   # A recipe names the task wherever it is used, so it is described repeatedly.
   if _REGISTERED.get(name) == description:
     return name
-  seqio_input.add_text_task(
+  text_tasks.add(
     name,
-    seqio_input.file_source(files, **read),
+    text_tasks.from_files(files, **read),
     vocabulary=vocabulary,
     metric_fns=metric_fns,
   )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from prompt_tuning.data import corpus as corpus_lib
-from prompt_tuning.data import objectives, sources, streams
+from prompt_tuning.data import objectives, providers, sources, streams
 from prompt_tuning.data.features import Example, FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.types import enum_member
@@ -147,11 +147,11 @@ class CorpusInputs:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskInputs:
-  """A split of a seqio Task or Mixture.
+  """A split of a text task, or of a seqio Task or Mixture.
 
   Attributes:
     task: MIXTURE_OR_TASK_NAME.
-    module: MIXTURE_OR_TASK_MODULE, imported first, as it registers tasks.
+    module: MIXTURE_OR_TASK_MODULE, imported first, as it makes tasks known.
     split: Such as "train".
     use_cached: USE_CACHED_TASKS: read what seqio cached.
     cache_dirs: SEQIO_CACHE_DIRS: where to look for that.
@@ -186,13 +186,8 @@ class TaskInputs:
         a target is not among the labels.
     """
     del lengths  # What does not fit is cut where slots are placed.
-    seqio_input = self._seqio_input(vocabulary)
-    return seqio_input.training_stream(
-      self.task,
-      self.split,
-      seed=seed,
-      use_cached=self.use_cached,
-      targets=self._allowed_targets(vocabulary),
+    return self._provider(vocabulary).stream(
+      self.split, seed=seed, targets=self._allowed_targets(vocabulary)
     )
 
   def examples(self, vocabulary: Vocabulary) -> list[Example]:
@@ -201,10 +196,7 @@ class TaskInputs:
     Raises:
       ValueError: As `stream`; or it is a Mixture.
     """
-    seqio_input = self._seqio_input(vocabulary)
-    return seqio_input.read_task(
-      self.task, self.split, use_cached=self.use_cached
-    )
+    return self._provider(vocabulary).examples(self.split)
 
   def check(self, vocabulary: Vocabulary, lengths: FeatureLengths) -> None:
     """Checks what shows before the split is read.
@@ -212,10 +204,7 @@ class TaskInputs:
     Raises:
       ValueError: As `stream`; or a label has more tokens than targets may have.
     """
-    seqio_input = self._seqio_input(vocabulary)
-    seqio_input.check_split(
-      seqio_input.find(self.task), self.split, use_cached=self.use_cached
-    )
+    self._provider(vocabulary).check_split(self.split)
     for ids, label in (self._allowed_targets(vocabulary) or {}).items():
       if len(ids) > lengths.targets:
         raise ValueError(
@@ -226,7 +215,7 @@ class TaskInputs:
 
   def _allowed_targets(
     self, vocabulary: Vocabulary
-  ) -> dict[tuple[int, ...], str] | None:
+  ) -> providers.Targets | None:
     """Returns the verbalizers by their tokens."""
     if self.labels is None:
       return None
@@ -235,15 +224,16 @@ class TaskInputs:
       for label in self.labels
     }
 
-  def _seqio_input(self, vocabulary: Vocabulary):
-    # Importing it takes seconds, which runs without a task do not owe.
-    from prompt_tuning.data import seqio_input
-
-    provider = seqio_input.find(
-      self.task, module=self.module, cache_dirs=self.cache_dirs
+  def _provider(self, vocabulary: Vocabulary) -> providers.Provider:
+    """Returns the task, once it is known to have the model's vocabulary."""
+    provider = providers.find(
+      self.task,
+      module=self.module,
+      use_cached=self.use_cached,
+      cache_dirs=self.cache_dirs,
     )
-    seqio_input.check_vocabulary(provider, vocabulary)
-    return seqio_input
+    provider.check_vocabulary(vocabulary)
+    return provider
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,10 @@ The work is seqio.Evaluator's: it decodes, post-processes and calls the metrics
 of each Task. Here it gets functions from batches to NumPy.
 """
 
-import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import seqio
 import tensorflow as tf
 from absl import logging
@@ -18,21 +16,8 @@ from seqio import loggers
 from prompt_tuning import paths
 from prompt_tuning.data import features as features_lib
 from prompt_tuning.data import seqio_input
-from prompt_tuning.data.batches import (
-  EvaluationBatch,
-  check_shapes,
-  evaluation_batches,
-)
-
-Answer = Callable[
-  [Iterable[EvaluationBatch]], Iterable[tuple[EvaluationBatch, np.ndarray]]
-]
-"""Batches to the same batches, each with what was found for its rows.
-
-It takes them one after another, so that it may ask for one before it has the
-answers of another. Found are predicted tokens, int32 [B, T], or log-likelihoods
-of the targets, float [B], in nats.
-"""
+from prompt_tuning.data.batches import check_shapes, evaluation_batches
+from prompt_tuning.data.evaluation import Answer, TaskResult, check_rows
 
 _PREDICTION = seqio.metrics.ModelOutputType.PREDICTION
 _SCORE = seqio.metrics.ModelOutputType.SCORE
@@ -61,21 +46,6 @@ class _TaskFeatures:
     return ds.map(
       lambda example: {k: example[k] for k in _READ if k in example}
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskEvaluation:
-  """What came out for one Task.
-
-  Attributes:
-    metrics: By name, as the metric functions of the Task give them.
-    num_examples: Examples evaluated.
-    cuts: One line about what did not fit.
-  """
-
-  metrics: dict[str, Any]
-  num_examples: int
-  cuts: str
 
 
 class TaskEvaluator:
@@ -152,21 +122,8 @@ class TaskEvaluator:
     predict: Answer | None = None,
     score: Answer | None = None,
     step: int | None = None,
-  ) -> dict[str, TaskEvaluation]:
-    """Runs the functions over all examples and computes the metrics.
-
-    Args:
-      predict: For metrics of predictions. Rank classification gives the tokens
-        of the verbalizer it chose.
-      score: For metrics of scores.
-      step: The training step, named in the files.
-
-    Returns:
-      Results by the name of the Task.
-
-    Raises:
-      ValueError: A metric needs a function that is missing.
-    """
+  ) -> dict[str, TaskResult]:
+    """Runs the functions and computes the metrics; see `Evaluator`."""
     functions = {_PREDICTION: predict, _SCORE: score}
     for task in self._evaluator.eval_tasks:
       for kind in {metric.model_output_type for metric in task.metric_objs}:
@@ -186,7 +143,7 @@ class TaskEvaluator:
     )
     datasets = self._evaluator.cached_task_datasets
     return {
-      task: TaskEvaluation(
+      task: TaskResult(
         dict(values), int(datasets[task].cardinality()), self.cuts[task]
       )
       for task, values in metrics.result().items()
@@ -209,11 +166,7 @@ class TaskEvaluator:
       )
       outputs: list[tuple[int, Any]] = []
       for batch, values in answer(batches):
-        if values.shape[:1] != (self._batch_size,):
-          raise ValueError(
-            f"an evaluation function must return {self._batch_size} rows, got "
-            f"an array of shape {values.shape}"
-          )
+        check_rows(values, batch)
         outputs += batch.by_example(values)
       return outputs
 

@@ -1,205 +1,25 @@
 """Examples from seqio Tasks and Mixtures.
 
-This module and `seqio_evaluation` are the only ones here that import seqio and
-TensorFlow; the result is NumPy, and everything after it is too. seqio never
-trims: what does not fit is cut by `features`, which keeps slots, verbalizers
-and ends of sequence, and says what it cut.
-
-A Task over TensorFlow Datasets is `add_text_task` with
-`seqio.TfdsDataSource(tfds_name="glue/sst2:2.0.0")` and preprocessors that make
-`inputs` and `targets` of its fields. Unless it lies in the folder that
---tfds_data_dir names, the first run downloads it there.
+The result is NumPy, and everything after it is too. seqio never trims: what
+does not fit is cut by `features`, which keeps slots, verbalizers and ends of
+sequence, and says what it cut.
 """
 
-import contextlib
-import difflib
-import functools
-import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import seqio
 import tensorflow as tf
 from absl import logging
 
-from prompt_tuning.data import sources, streams, vocabularies
+from prompt_tuning.data import streams, text_tasks, vocabularies
 from prompt_tuning.data.features import Example
+from prompt_tuning.data.providers import Targets, check_targets
+from prompt_tuning.data.seqio_tasks import ExamplesSource, as_numpy
 
 TaskOrMixture = seqio.Task | seqio.Mixture
-
-# Of seqio's own steps, which need none, TensorFlow would parse and rewrite the
-# source: seconds before the first example.
-_without_autograph = tf.autograph.experimental.do_not_convert
-
-_SCALARS = (str, bytes, bool, int, float)
-
-# TensorFlow only reads text here; left alone it takes the accelerator's memory.
-# Where it runs already, its devices can no longer be changed.
-with contextlib.suppress(RuntimeError):
-  tf.config.set_visible_devices([], "GPU")
-
-
-class ExamplesSource(seqio.DataSource):
-  """A seqio source of examples that fit into memory, read when first used."""
-
-  def __init__(
-    self, readers: Mapping[str, Callable[[], Iterable[Mapping[str, Any]]]]
-  ):
-    """Names the splits.
-
-    Args:
-      readers: For each split a function that gives its examples: mappings with
-        the same fields, each a string or a number. If it is a generator, its
-        first example can be looked at without the others.
-    """
-    self._readers = dict(readers)
-    self._examples = functools.cache(self._read)
-    super().__init__(splits=tuple(readers), performs_internal_shuffling=True)
-
-  @property
-  def supports_arbitrary_sharding(self) -> bool:
-    """Sharding is left to the Task."""
-    return False
-
-  def list_shards(self, split: str) -> Sequence[str]:
-    """Returns the split as its only shard."""
-    return [split]
-
-  def num_input_examples(self, split: str) -> int:
-    """Returns the number of examples of a split."""
-    return len(self._examples(split))
-
-  def get_dataset(
-    self,
-    split: str = "train",
-    shuffle: bool = True,
-    seed: int | None = None,
-    shard_info: seqio.ShardInfo | None = None,
-    **unused: Any,
-  ) -> tf.data.Dataset:
-    """Returns the examples of a split, in the order read unless shuffled."""
-    if shard_info and shard_info.num_shards > 1:
-      raise ValueError("this source is one shard; let the Task shard it")
-    examples = self._examples(split)
-    columns: Any = {name: [e[name] for e in examples] for name in examples[0]}
-    dataset = tf.data.Dataset.from_tensor_slices(columns)
-    return dataset.shuffle(len(examples), seed=seed) if shuffle else dataset
-
-  def check(self, split: str) -> None:
-    """Looks at the first example of a split, if it comes without the others.
-
-    Raises:
-      ValueError: It is malformed, or its file cannot be read or is empty.
-    """
-    reader = self._readers[split]
-    if inspect.isgeneratorfunction(reader):
-      next(reader(), None)
-
-  def _read(self, split: str) -> list[Mapping[str, Any]]:
-    if split not in self._readers:
-      raise ValueError(
-        f"there is no split {split!r}; the splits are {sorted(self._readers)}"
-      )
-    examples = list(self._readers[split]())
-    if not examples:
-      raise ValueError(f"split {split!r} has no examples")
-    for index, example in enumerate(examples):
-      if set(example) != set(examples[0]) or not all(
-        isinstance(value, _SCALARS) for value in example.values()
-      ):
-        raise ValueError(
-          f"split {split!r}: example {index} must have the fields "
-          f"{sorted(examples[0])}, each text or a number, got {dict(example)}"
-        )
-    return examples
-
-
-def in_memory_source(
-  splits: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> ExamplesSource:
-  """Returns a source of given examples, by split."""
-  return ExamplesSource(
-    {split: lambda rows=rows: rows for split, rows in splits.items()}
-  )
-
-
-def file_source(
-  splits: Mapping[str, str],
-  *,
-  inputs: str,
-  targets: str,
-  verbalizers: sources.Verbalizers | None = None,
-  field_names: Sequence[str] | None = None,
-  prompt_index: str | None = None,
-) -> ExamplesSource:
-  """Returns a source of `inputs` and `targets` from TSV or JSONL files.
-
-  Args:
-    splits: The file of each split; for the rest see `sources.examples_from`.
-    inputs: Text of the input with fields in braces.
-    targets: Text of the target likewise, or the label's field.
-    verbalizers: The word of each label.
-    field_names: Names of the columns of TSV files without a header.
-    prompt_index: Name of the field that says which prompt of a bank an example
-      takes.
-  """
-  return ExamplesSource(
-    {
-      split: functools.partial(
-        sources.examples_from,
-        path,
-        inputs=inputs,
-        targets=targets,
-        verbalizers=verbalizers,
-        field_names=field_names,
-        prompt_index=prompt_index,
-      )
-      for split, path in splits.items()
-    }
-  )
-
-
-def add_text_task(
-  name: str,
-  source: seqio.DataSource,
-  *,
-  vocabulary: vocabularies.Vocabulary,
-  preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
-  postprocess_fn: Callable[..., Any] | None = None,
-  metric_fns: Sequence[Callable[..., Mapping[str, Any]]] = (),
-) -> seqio.Task:
-  """Registers a Task from text to text.
-
-  It tokenises, may be cached after that, and appends the end of sequence. It
-  does not trim, on purpose.
-
-  Args:
-    name: A name that no other Task has.
-    source: Where examples come from.
-    vocabulary: Tokenises both sides.
-    preprocessors: Make `inputs` and `targets` of the source's fields, if these
-      are not its fields already.
-    postprocess_fn: Makes of a text what the metrics compare.
-    metric_fns: `(targets, predictions)` or `(targets, scores)` to a mapping.
-  """
-  feature = seqio.Feature(vocabulary=vocabulary.seqio(), add_eos=True)
-  untyped: Any = source  # seqio's own sources do not match its protocol.
-  return seqio.TaskRegistry.add(
-    name,
-    source=untyped,
-    preprocessors=[
-      *preprocessors,
-      _without_autograph(seqio.preprocessors.tokenize),
-      seqio.CacheDatasetPlaceholder(),
-      _without_autograph(seqio.preprocessors.append_eos),
-    ],
-    output_features={"inputs": feature, "targets": feature},
-    postprocess_fn=postprocess_fn,
-    metric_fns=list(metric_fns),
-  )
 
 
 def find(
@@ -217,16 +37,9 @@ def find(
     ValueError: The module cannot be imported, or nothing has this name; near
       names are listed.
   """
-  if module:
-    try:
-      importlib.import_module(module)
-    except ImportError as error:
-      raise ValueError(
-        f"MIXTURE_OR_TASK_MODULE {module!r} cannot be imported: {error}"
-      ) from error
+  text_tasks.import_module(module)
   names = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
   if name not in names:
-    near = difflib.get_close_matches(name, sorted(names), n=5, cutoff=0.5)
     imported = (
       f"MIXTURE_OR_TASK_MODULE {module!r} was imported"
       if module
@@ -234,7 +47,7 @@ def find(
     )
     raise ValueError(
       f"there is no task or mixture {name!r} among {len(names)}; near names: "
-      f"{', '.join(near) or 'none'}; {imported}"
+      f"{text_tasks.near(name, names)}; {imported}"
     )
   seqio.add_global_cache_dirs([os.path.expanduser(d) for d in cache_dirs])
   return seqio.get_mixture_or_task(name)
@@ -302,7 +115,7 @@ def training_stream(
   seed: int,
   use_cached: bool = False,
   module: str | None = None,
-  targets: Mapping[tuple[int, ...], str] | None = None,
+  targets: Targets | None = None,
 ) -> streams.ExampleStream:
   """Returns endless shuffled examples of a Task, or of a Mixture at its rates.
 
@@ -323,8 +136,7 @@ def training_stream(
 
   def read(task: seqio.Task) -> list[Example]:
     examples = _read(task, split, use_cached=use_cached, seed=seed)
-    if targets is not None:
-      _check_targets(task, examples, targets)
+    check_targets(task.name, examples, targets)
     return examples
 
   if isinstance(provider, seqio.Task):
@@ -360,22 +172,6 @@ def _with_split(
   return tasks
 
 
-def _check_targets(
-  task: seqio.Task,
-  examples: Sequence[Example],
-  allowed: Mapping[tuple[int, ...], str],
-) -> None:
-  """Checks that every target is a verbalizer."""
-  for index, example in enumerate(examples):
-    if tuple(np.asarray(example["targets"]).tolist()) not in allowed:
-      text = example.get("targets_pretokenized", example["targets"])
-      raise ValueError(
-        f"task {task.name!r}, example {index}: the target {text!r} is not "
-        f"among the class labels {list(allowed.values())}; CLASS_LABELS and "
-        "the task do not belong together"
-      )
-
-
 def _read(
   task: seqio.Task, split: str, *, use_cached: bool, seed: int
 ) -> list[Example]:
@@ -390,7 +186,7 @@ def _read(
     trim_output_features=False,
   )
   try:
-    return [_as_numpy(example) for example in dataset.as_numpy_iterator()]
+    return [as_numpy(example) for example in dataset.as_numpy_iterator()]
   except tf.errors.OpError as error:
     # TensorFlow's own is no OSError where a file is missing.
     raise ValueError(
@@ -510,21 +306,6 @@ def _why_not_cached(task: seqio.Task, folders: Sequence[str]) -> str:
     elif tf.io.gfile.isdir(cache):
       reasons.append(f"{cache} is incomplete, as it lacks the file COMPLETED")
   return f" ({'; '.join(reasons)})" if reasons else ""
-
-
-def _as_numpy(example: Mapping[str, Any]) -> dict[str, Any]:
-  """Text becomes str, token ids int32, other numbers plain."""
-  converted: dict[str, Any] = {}
-  for name, value in example.items():
-    if isinstance(value, bytes):
-      converted[name] = value.decode("utf-8")
-    elif isinstance(value, np.ndarray) and value.dtype.kind in "iu":
-      converted[name] = value.astype(np.int32)
-    elif isinstance(value, np.generic):
-      converted[name] = value.item()
-    else:
-      converted[name] = value
-  return converted
 
 
 def _same_ids(first: seqio.Vocabulary, second: seqio.Vocabulary) -> bool:

@@ -1,4 +1,4 @@
-"""Evaluation of seqio Tasks while a run trains, and after it."""
+"""Evaluation of tasks while a run trains, and after it."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 from absl import logging
 
 from prompt_tuning import paths
+from prompt_tuning.data import providers
 from prompt_tuning.data.batches import EvaluationBatch, check_shapes
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
@@ -71,11 +72,7 @@ class TaskEvaluation:
       ValueError: There is no such task, it has no metrics, split, cache or
         file, or its vocabulary or the predictor does not fit the model.
     """
-    from prompt_tuning.data import seqio_evaluation
-
-    seqio_evaluation.check_tasks(
-      self._find(vocabulary), self.split, use_cached=self.use_cached
-    )
+    self._find(vocabulary).check_evaluation(self.split)
     self.predictor.build(model, vocabulary=vocabulary, lengths=lengths)
 
   def prepare(
@@ -94,14 +91,10 @@ class TaskEvaluation:
     SuperGLUE's score is. Predictions and metrics are written to
     `inference_eval` in the output folder.
     """
-    from prompt_tuning.data import seqio_evaluation
-
-    self._find(vocabulary)
     predict = self.predictor.build(
       model, vocabulary=vocabulary, lengths=lengths
     )
-    evaluator = seqio_evaluation.TaskEvaluator(
-      self.task,
+    evaluator = self._find(vocabulary).evaluator(
       builder=FeatureBuilder(
         lengths,
         vocab_size=model.config.vocab_size,
@@ -115,7 +108,6 @@ class TaskEvaluation:
       if jax.process_index() == 0
       else None,
       num_examples=self.num_examples,
-      use_cached=self.use_cached,
     )
 
     def measure(params: Params, step: int) -> Mapping[str, float]:
@@ -132,14 +124,15 @@ class TaskEvaluation:
 
     return measure
 
-  def _find(self, vocabulary: Vocabulary):
+  def _find(self, vocabulary: Vocabulary) -> providers.Provider:
     """Returns the task, once it is known to have the model's vocabulary."""
-    from prompt_tuning.data import seqio_input
-
-    provider = seqio_input.find(
-      self.task, module=self.module, cache_dirs=self.cache_dirs
+    provider = providers.find(
+      self.task,
+      module=self.module,
+      use_cached=self.use_cached,
+      cache_dirs=self.cache_dirs,
     )
-    seqio_input.check_vocabulary(provider, vocabulary)
+    provider.check_vocabulary(vocabulary)
     return provider
 
 

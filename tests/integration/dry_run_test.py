@@ -11,7 +11,7 @@ import pytest
 
 from prompt_tuning import config
 from prompt_tuning.backbone import Backbone
-from prompt_tuning.data import seqio_input
+from prompt_tuning.data import text_tasks
 from prompt_tuning.data.file_task import file_task
 from prompt_tuning.data.inputs import CorpusInputs, FileInputs, TaskInputs
 from prompt_tuning.data.vocabularies import ByteVocabulary
@@ -57,12 +57,10 @@ def files(tmp_path_factory):
     vocabulary=VOCABULARY,
     verbalizers=LABELS,
   )
-  unmeasured = seqio_input.in_memory_source(
+  unmeasured = text_tasks.in_memory(
     {"validation": [{"inputs": "a", "targets": "no"}]}
   )
-  seqio_input.add_text_task(
-    f"{TASK}_unmeasured", unmeasured, vocabulary=VOCABULARY
-  )
+  text_tasks.add(f"{TASK}_unmeasured", unmeasured, vocabulary=VOCABULARY)
   return folder
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints import t5x
-from prompt_tuning.data import seqio_input
+from prompt_tuning.data import text_tasks
 from prompt_tuning.data.file_task import file_task
 from prompt_tuning.data.inputs import CorpusInputs, FileInputs, TaskInputs
 from prompt_tuning.data.vocabularies import ByteVocabulary
@@ -461,10 +461,8 @@ def test_every_example_of_a_bank_trains_the_prompt_it_names(backbone, tmp_path):
     for index in (0, 2)
   ]
   name = "integration_runs_bank"
-  source = seqio_input.in_memory_source({"train": rows, "validation": rows})
-  seqio_input.add_text_task(
-    name, source, vocabulary=VOCABULARY, metric_fns=[accuracy]
-  )
+  splits = text_tasks.in_memory({"train": rows, "validation": rows})
+  text_tasks.add(name, splits, vocabulary=VOCABULARY, metric_fns=[accuracy])
   prompt = PromptSpec(length=3, num_prompts=3, initializer=initializers.uniform)
   evaluation = TaskEvaluation(
     task=name, predictor=RankClassification(labels=LABELS), batch_size=8

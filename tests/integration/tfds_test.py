@@ -31,7 +31,7 @@ seqio = pytest.importorskip("seqio", reason="this is what is tested")
 tf = pytest.importorskip("tensorflow", reason="seqio runs on it")
 tfds = pytest.importorskip("tensorflow_datasets", reason="is what is read")
 
-from prompt_tuning.data import seqio_input  # noqa: E402
+from prompt_tuning.data import seqio_tasks  # noqa: E402
 
 ROOT = paths.recipe_roots()[0].parent
 VOCABULARY = ByteVocabulary(extra_ids=125)
@@ -88,7 +88,7 @@ def add_task():
 
   def add(folder, **options):
     names.append(f"{NAME}_{len(names)}")
-    seqio_input.add_text_task(
+    seqio_tasks.add_text_task(
       names[-1],
       seqio.TfdsDataSource(
         tfds_name=f"{NAME}:1.0.0", tfds_data_dir=str(folder), **options
@@ -206,7 +206,7 @@ import importlib.util, sys
 spec = importlib.util.spec_from_file_location("made_here", {test!r})
 made_here = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(made_here)
-made_here.seqio_input.add_text_task(
+made_here.seqio_tasks.add_text_task(
   "reviews",
   made_here.seqio.TfdsDataSource(
     tfds_name="tfds_test_reviews:1.0.0", splits=["train", "validation"]

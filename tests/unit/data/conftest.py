@@ -26,15 +26,14 @@ def task_names():
 @pytest.fixture
 def add_task(task_names):
   """Registers byte-level text tasks under unique names."""
-  from prompt_tuning.data import seqio_input
+  from prompt_tuning.data import seqio_tasks, text_tasks
 
   def add(rows=None, *, prefix="task", source=None, **options):
     task_names.append(_unique(prefix))
     if source is None:
-      source = seqio_input.in_memory_source(
-        {"train": rows, "validation": rows[:2]}
-      )
-    seqio_input.add_text_task(
+      splits = text_tasks.in_memory({"train": rows, "validation": rows[:2]})
+      source = seqio_tasks.ExamplesSource(task_names[-1], splits)
+    seqio_tasks.add_text_task(
       task_names[-1],
       source,
       vocabulary=vocabularies.ByteVocabulary(),

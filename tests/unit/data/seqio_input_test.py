@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prompt_tuning import config
-from prompt_tuning.data import vocabularies
+from prompt_tuning.data import text_tasks, vocabularies
 from prompt_tuning.data.batches import Batches
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.inputs import TaskInputs
@@ -19,7 +19,7 @@ from prompt_tuning.testing import fakes
 seqio = pytest.importorskip("seqio", reason="this is what is tested")
 tf = pytest.importorskip("tensorflow", reason="seqio runs on it")
 
-from prompt_tuning.data import seqio_input  # noqa: E402
+from prompt_tuning.data import seqio_input, seqio_tasks  # noqa: E402
 
 _VOCABULARY = vocabularies.ByteVocabulary()
 _ROWS = [
@@ -40,6 +40,15 @@ def _builder(inputs=16, targets=6, **options):
     layout=layout.prefix(2),
     **options,
   )
+
+
+def in_memory(splits):
+  return seqio_tasks.ExamplesSource("rows", text_tasks.in_memory(splits))
+
+
+def of_file(path, **options):
+  splits = text_tasks.from_files({"train": str(path)}, **options)
+  return seqio_tasks.ExamplesSource("rows", splits)
 
 
 class _AlwaysGood:
@@ -77,11 +86,8 @@ class TestReading:
     else:
       lines = [json.dumps({"t": t, "y": y}) + "\n" for t, y in rows]
       path.write_text("".join(lines))
-    source = seqio_input.file_source(
-      {"train": str(path)},
-      inputs="review: {t}",
-      targets="y",
-      verbalizers=["bad", "good"],
+    source = of_file(
+      path, inputs="review: {t}", targets="y", verbalizers=["bad", "good"]
     )
     assert source.num_input_examples("train") == 2
     examples = seqio_input.read_task(add_task(source=source), "train")
@@ -93,9 +99,7 @@ class TestReading:
   def test_bad_file_is_named(self, add_task, tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"t": "x", "y": 7}\n')
-    source = seqio_input.file_source(
-      {"train": str(path)}, inputs="{t}", targets="y", verbalizers=["a", "b"]
-    )
+    source = of_file(path, inputs="{t}", targets="y", verbalizers=["a", "b"])
     name = add_task(source=source)
     with pytest.raises(ValueError, match=r"a\.jsonl, line 1: label 7 has no"):
       seqio_input.read_task(name, "train")
@@ -131,16 +135,16 @@ class TestReading:
         [{"inputs": "a", "targets": "b"}, {"inputs": "a"}],
         "example 1 must have",
       ),
-      ([{"inputs": "a", "targets": ["b"]}], r"example 0 must have .*\['b'\]"),
+      ([{"inputs": "a", "targets": {"b"}}], r"example 0 must have .*\{'b'\}"),
     ],
   )
   def test_malformed_examples(self, rows, message):
-    source = seqio_input.in_memory_source({"train": rows})
+    source = in_memory({"train": rows})
     with pytest.raises(ValueError, match=message):
       source.get_dataset("train")
 
   def test_shuffled_source_has_the_same_examples(self):
-    source = seqio_input.in_memory_source({"train": _ROWS * 5})
+    source = in_memory({"train": _ROWS * 5})
     rows = source.get_dataset("train", shuffle=True, seed=3).as_numpy_iterator()
     texts = [row["inputs"].decode() for row in rows]
     given = [row["inputs"] for row in _ROWS * 5]
@@ -252,9 +256,7 @@ class TestStreams:
       seqio_input.training_stream(name, seed=0, targets=allowed)
 
   def test_tasks_without_the_split_are_left_out(self, add_task, add_mixture):
-    only_train = add_task(
-      source=seqio_input.in_memory_source({"train": _ROWS[:1]})
-    )
+    only_train = add_task(source=in_memory({"train": _ROWS[:1]}))
     name = add_mixture([(only_train, 1), (add_task(_ROWS), 1)])
     stream = seqio_input.training_stream(name, "validation", seed=0)
     assert len(stream.card()["streams"]) == 1
@@ -280,7 +282,7 @@ class TestCachedTasks:
 
   def test_the_cache_is_what_is_read(self, add_task, cache_task, tmp_path):
     rows = list(_ROWS)
-    source = seqio_input.in_memory_source({"train": rows})
+    source = in_memory({"train": rows})
     name = add_task(source=source)
     cache_task(name, tmp_path)
     seqio_input.find(name, cache_dirs=[str(tmp_path)])
@@ -337,7 +339,7 @@ class TestCachedTasks:
     assert evaluation.cache_dirs == (str(tmp_path / "there"),)
 
   def test_evaluation_names_the_folder(self, add_task, cache_task, tmp_path):
-    source = seqio_input.in_memory_source({"validation": _ROWS})
+    source = in_memory({"validation": _ROWS})
     name = add_task(source=source, metric_fns=[accuracy])
     cache_task(name, tmp_path / "there")
     source._readers["validation"] = None
@@ -400,9 +402,7 @@ class TestChecks:
   def test_of_a_file_only_the_first_line_is_read(self, add_task, tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"t": "x", "y": "z"}\nnot JSON\n')
-    source = seqio_input.file_source(
-      {"train": str(path)}, inputs="{t}", targets="{y}"
-    )
+    source = of_file(path, inputs="{t}", targets="{y}")
     task = seqio_input.find(add_task(source=source))
     seqio_input.check_split(task, "train", use_cached=False)
     path.write_text('{"t": "x"}\n{"t": "x", "y": "z"}\n')
@@ -416,16 +416,14 @@ class TestChecks:
     def make():
       raise AssertionError("this is what takes time")
 
-    source = seqio_input.ExamplesSource({"train": make})
+    source = seqio_tasks.ExamplesSource("made", {"train": make})
     task = seqio_input.find(add_task(source=source))
     seqio_input.check_split(task, "train", use_cached=False)
 
   def test_a_mixture_is_checked_task_by_task(
     self, add_task, add_mixture, tmp_path
   ):
-    lost = seqio_input.file_source(
-      {"train": str(tmp_path / "lost.tsv")}, inputs="{a}", targets="{b}"
-    )
+    lost = of_file(tmp_path / "lost.tsv", inputs="{a}", targets="{b}")
     tasks = [(add_task(_ROWS), 1), (add_task(source=lost), 1)]
     mixture = seqio_input.find(add_mixture(tasks))
     seqio_input.check_split(mixture, "validation", use_cached=False)

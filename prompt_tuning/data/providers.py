@@ -1,0 +1,166 @@
+"""Where the examples of a task come from: the task itself, or seqio."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from prompt_tuning.data import streams, text_tasks
+from prompt_tuning.data.evaluation import Evaluator
+from prompt_tuning.data.features import Example
+from prompt_tuning.data.text_evaluation import TextEvaluator, check_evaluation
+from prompt_tuning.data.vocabularies import Vocabulary
+
+Targets = Mapping[tuple[int, ...], str]
+"""The tokens of every target that may occur, and its text."""
+
+
+class Provider(Protocol):
+  """A task or mixture that was found by its name."""
+
+  def check_vocabulary(self, vocabulary: Vocabulary) -> None:
+    """Raises a ValueError if its ids are not those of a vocabulary."""
+    ...
+
+  def check_split(self, split: str) -> None:
+    """Checks that a split can be read, before all of it is.
+
+    Nothing is downloaded, and of a file no more than its first example is read.
+
+    Raises:
+      ValueError: It cannot be.
+    """
+    ...
+
+  def check_evaluation(self, split: str) -> None:
+    """Checks that a split can be evaluated, before it is read.
+
+    Raises:
+      ValueError: It cannot be read, or nothing measures it.
+    """
+    ...
+
+  def examples(self, split: str) -> list[Example]:
+    """Returns the examples of a split in order, tokenised and never trimmed.
+
+    Raises:
+      ValueError: It cannot be read, or this is a mixture.
+    """
+    ...
+
+  def stream(
+    self, split: str, *, seed: int, targets: Targets | None
+  ) -> streams.ExampleStream:
+    """Returns endless shuffled examples, of a mixture at its rates.
+
+    Args:
+      split: Such as "train".
+      seed: Decides the order and the draws.
+      targets: Those that may occur; None takes any.
+
+    Raises:
+      ValueError: The split cannot be read, or a target is not among `targets`.
+    """
+    ...
+
+  def evaluator(self, **settings: Any) -> Evaluator:
+    """Reads what is evaluated; see `TextEvaluator` for the settings."""
+    ...
+
+
+def find(
+  name: str,
+  *,
+  module: str | None = None,
+  use_cached: bool = False,
+  cache_dirs: Sequence[str] = (),
+) -> Provider:
+  """Returns a task or mixture by its name.
+
+  Args:
+    name: MIXTURE_OR_TASK_NAME.
+    module: MIXTURE_OR_TASK_MODULE, imported first, as it makes tasks known.
+    use_cached: USE_CACHED_TASKS: read what seqio cached.
+    cache_dirs: SEQIO_CACHE_DIRS, where to look for that.
+
+  Raises:
+    ValueError: The module cannot be imported, or nothing has this name; near
+      names are listed.
+  """
+  text_tasks.import_module(module)
+  task = text_tasks.get(name)
+  if task is not None and not use_cached:
+    return TextProvider(task)
+  try:
+    # Importing it takes seconds, which text tasks do not owe.
+    from prompt_tuning.data.seqio_provider import SeqioProvider
+  except ImportError as error:
+    names = [task.name for task in text_tasks.everything()]
+    raise ValueError(
+      f"there is no text task {name!r} (near names: "
+      f"{text_tasks.near(name, names)}), and seqio, whose task or cache it may "
+      f"be, cannot be imported: {error}"
+    ) from error
+  return SeqioProvider(
+    name, module=module, use_cached=use_cached, cache_dirs=cache_dirs
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class TextProvider:
+  """A text task.
+
+  Attributes:
+    task: The task.
+  """
+
+  task: text_tasks.TextTask
+
+  def check_vocabulary(self, vocabulary: Vocabulary) -> None:
+    """Raises a ValueError if the task's vocabulary is another."""
+    if self.task.vocabulary.fingerprint != vocabulary.fingerprint:
+      raise ValueError(
+        f"task {self.task.name!r} has the vocabulary {self.task.vocabulary} "
+        f"and the model {vocabulary}; their ids differ"
+      )
+
+  def check_split(self, split: str) -> None:
+    """See `Provider`."""
+    self.task.check_split(split)
+
+  def check_evaluation(self, split: str) -> None:
+    """See `Provider`."""
+    check_evaluation(self.task, split)
+
+  def examples(self, split: str) -> list[Example]:
+    """See `Provider`."""
+    return self.task.examples(split)
+
+  def stream(
+    self, split: str, *, seed: int, targets: Targets | None
+  ) -> streams.ExampleStream:
+    """See `Provider`."""
+    examples = self.task.examples(split)
+    check_targets(self.task.name, examples, targets)
+    return streams.ExamplesInMemory(examples, seed=seed)
+
+  def evaluator(self, **settings: Any) -> Evaluator:
+    """See `Provider`."""
+    return TextEvaluator(self.task, **settings)
+
+
+def check_targets(
+  task: str, examples: Sequence[Example], allowed: Targets | None
+) -> None:
+  """Raises a ValueError if a target is not among those that may occur."""
+  if allowed is None:
+    return
+  for index, example in enumerate(examples):
+    if tuple(np.asarray(example["targets"]).tolist()) not in allowed:
+      text = example.get("targets_pretokenized", example["targets"])
+      raise ValueError(
+        f"task {task!r}, example {index}: the target {text!r} is not "
+        f"among the class labels {list(allowed.values())}; CLASS_LABELS and "
+        "the task do not belong together"
+      )
