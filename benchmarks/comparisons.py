@@ -210,16 +210,17 @@ _GPU_TYPES = {
   "weights_dtype": "bfloat16",
   "matrix_width": 8192,
 }
-_GPU_PLAN = Plan(rounds=7, steps=20, waking_steps=3)
+_GPU_PLAN = Plan(rounds=5, steps=20, waking_steps=3)
 
 GPU_COMPARISONS = (
   Comparison(
     name="train_step",
-    about="A train step of T5 1.1 large at equal shapes: inputs of 128 tokens, "
-    "targets of 8, everything in bfloat16.",
+    about="A train step of T5 1.1 base at equal shapes: 128 inputs of 128 "
+    "tokens, targets of 8, everything in bfloat16.",
     job=Job(
       kind="train_step",
-      sizes=sizes.read("large", vocab_size=32128),
+      sizes=sizes.read("base", vocab_size=32128),
+      batch_size=128,
       **_GPU_TYPES,
     ),
     systems=("ours", "ours_prefix", "peft"),

@@ -101,11 +101,20 @@ def tokenize_corpus(
   return corpus
 
 
-def open_corpus(path: str | os.PathLike) -> Corpus:
+def open_corpus(
+  path: str | os.PathLike,
+  *,
+  vocabulary: vocabularies.Vocabulary | None = None,
+) -> Corpus:
   """Maps a folder that `tokenize_corpus` wrote into memory.
 
+  Args:
+    path: The folder.
+    vocabulary: The one that it must have been made with; None takes any.
+
   Raises:
-    ValueError: The folder is missing, incomplete or inconsistent.
+    ValueError: The folder is missing, incomplete or inconsistent, or was made
+      with another vocabulary.
   """
   path = pathlib.Path(path)
   try:
@@ -124,6 +133,13 @@ def open_corpus(path: str | os.PathLike) -> Corpus:
       f"the tokenised corpus {str(path)!r} has {tokens.size} tokens in "
       f"{ends.size} documents where its card says {card.get('num_tokens')} in "
       f"{card.get('num_documents')}; remove the folder and tokenise again"
+    )
+  made_with = card.get("vocabulary")
+  if vocabulary is not None and made_with != vocabulary.fingerprint:
+    raise ValueError(
+      f"the tokenised corpus {str(path)!r} was made with the vocabulary "
+      f"{made_with!r}, and the model's is {vocabulary.fingerprint!r}; tokenise "
+      "its files with that"
     )
   return Corpus(tokens, ends, card)
 

@@ -50,7 +50,8 @@ class CorpusInputs:
   Chunks are as long as the feature lengths allow without cutting anything.
 
   Attributes:
-    files: TSV or JSONL files of one document a line; `*` is expanded.
+    files: TSV or JSONL files of one document a line; `*` is expanded. None
+      where the files are elsewhere: then the cache must be there.
     cache: Local folder for the tokens, written by the first run.
     objective: How text becomes inputs and targets.
     text_field: The field that holds the text.
@@ -58,7 +59,7 @@ class CorpusInputs:
     mean_span_length: For span corruption, in tokens.
   """
 
-  files: Sequence[str]
+  files: Sequence[str] | None
   cache: str
   objective: Objective | str
   text_field: str = "text"
@@ -88,11 +89,10 @@ class CorpusInputs:
 
     Raises:
       ValueError: A pattern matches no file; the targets length is too short for
-        the inputs length; or the cache was made from other files.
+        the inputs length; or the cache is missing, or was made from other files
+        or with another vocabulary.
     """
-    corpus = corpus_lib.tokenize_corpus(
-      self._expanded(), vocabulary, self.cache, text_field=self.text_field
-    )
+    corpus = self._corpus(vocabulary)
     if self.objective is Objective.PREFIX_LM:
       return streams.CorpusStream(
         corpus,
@@ -120,10 +120,13 @@ class CorpusInputs:
     """Checks what shows before a file is read.
 
     Raises:
-      ValueError: A pattern matches no file, or the targets length is too short.
+      ValueError: A pattern matches no file, there are neither files nor cache,
+        or the targets length is too short.
     """
-    del vocabulary
-    self._expanded()
+    if self.files is None:
+      self._corpus(vocabulary)
+    else:
+      self._expanded(self.files)
     if self.objective is Objective.SPAN_CORRUPTION:
       self._corrupted_length(lengths)
 
@@ -135,9 +138,19 @@ class CorpusInputs:
       mean_span_length=self.mean_span_length,
     ).raw
 
-  def _expanded(self) -> list[str]:
+  def _corpus(self, vocabulary: Vocabulary) -> corpus_lib.Corpus:
+    if self.files is None:
+      return corpus_lib.open_corpus(self.cache, vocabulary=vocabulary)
+    return corpus_lib.tokenize_corpus(
+      self._expanded(self.files),
+      vocabulary,
+      self.cache,
+      text_field=self.text_field,
+    )
+
+  def _expanded(self, patterns: Sequence[str]) -> list[str]:
     files = []
-    for pattern in self.files:
+    for pattern in patterns:
       found = sorted(glob.glob(pattern)) if "*" in pattern else [pattern]
       if not found:
         raise ValueError(f"CorpusInputs.files: nothing matches {pattern!r}.")

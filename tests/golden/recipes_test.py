@@ -50,6 +50,10 @@ EXTRA = {
     "CLASS_LABELS=('no', 'yes')",
   ),
   "tasks/sst2.gin": ("TASK_FILES={'train': 'train.jsonl'}",),
+  **{
+    f"tasks/{name}.gin": ("TASK_FILES={'train': 'train.jsonl'}",)
+    for name in ("ag_news", "boolq", "cb", "mrpc", "rte", "sst5")
+  },
 }
 
 

@@ -1,5 +1,6 @@
 """What a run reads: texts of files, and running text with its noise."""
 
+import dataclasses
 import json
 
 import pytest
@@ -77,3 +78,28 @@ def test_lines_of_a_file_may_name_a_prompt_of_a_bank(tmp_path):
   assert all("prompt_index" not in example for example in plain)
   examples = FileInputs(file=file, prompt_index="n").examples(VOCABULARY)
   assert [example["prompt_index"] for example in examples] == [2, 0]
+
+
+class TestTokensWithoutTheirFiles:
+  def test_they_are_the_same_examples(self, corpus):
+    made = corpus()
+    drawn = [
+      inputs.stream(VOCABULARY, LENGTHS, seed=0)
+      for inputs in (made, dataclasses.replace(made, files=None))
+    ]
+    assert drawn[0].card() == drawn[1].card()
+    left, right = (stream.example(3) for stream in drawn)
+    assert left["inputs"].tolist() == right["inputs"].tolist()
+
+  def test_another_vocabulary(self, corpus):
+    corpus().stream(VOCABULARY, LENGTHS, seed=0)
+    bare = dataclasses.replace(corpus(), files=None)
+    with pytest.raises(
+      ValueError, match="made with the vocabulary 'bytes-125'"
+    ):
+      bare.check(ByteVocabulary(), LENGTHS)
+
+  def test_no_tokens_either(self, corpus):
+    bare = dataclasses.replace(corpus(), files=None)
+    with pytest.raises(ValueError, match="not a complete tokenised corpus"):
+      bare.check(VOCABULARY, LENGTHS)
