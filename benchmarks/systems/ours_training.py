@@ -76,7 +76,9 @@ class Training:
     if self._counts_flops:
       largest = self._compiled[max(self._compiled)]
       costs: Any = largest.cost_analysis()
-      self._facts["compiled_flops"] = costs["flops"]
+      if jax.default_backend() == "cpu":
+        # On a GPU most products are calls of a library, which nobody counts.
+        self._facts["compiled_flops"] = costs["flops"]
       memory: Any = largest.memory_analysis()
       self._facts["compiled_temporaries"] = memory.temp_size_in_bytes
     self._take_first()

@@ -94,8 +94,20 @@ def _run(name):
   }[name]
 
 
+def _ladder(recipe):
+  """Returns (files, bindings, entry) of the training of a rung."""
+  stage = recipe if "m.gin" not in recipe else "papers/ladder/pretrain.gin"
+  rung = recipe if "m.gin" in recipe else "papers/ladder/5m.gin"
+  given = [each for each in CORPUS if "LENGTHS" not in each]
+  given = [each for each in given if "TRAIN_STEPS" not in each]
+  start = WEIGHTS if stage.endswith("lm_adapt.gin") else WEIGHTS[1:]
+  return [rung, stage], [*start, *given], train.train
+
+
 def _setting(recipe):
   """Returns (files, bindings, entry) of a whole run that uses the recipe."""
+  if recipe.startswith("papers/ladder/"):
+    return _ladder(recipe)
   folder, name = recipe.removesuffix(".gin").split("/")
   extra = list(EXTRA.get(recipe, ()))
   if folder == "runs":
