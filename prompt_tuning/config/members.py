@@ -63,7 +63,7 @@ def members(named: Sequence[str], varied: Sequence[str]) -> list[Member]:
     ConfigError: A flag is malformed, two configurations have the same name, or
       there is none.
   """
-  bases = [_named(text) for text in named] or [Member("")]
+  bases = [read_member(text) for text in named] or [Member("")]
   choices = [_varied(text) for text in varied]
   result = [
     _combined(base, combination)
@@ -98,10 +98,17 @@ def _check_settings(result: Sequence[Member]) -> None:
         )
 
 
-def _named(text: str) -> Member:
-  form = (
-    f"--member={text!r}: expected NAME --gin_file=FILE --gin.NAME=VALUE ..."
-  )
+def read_member(text: str, *, flag: str = "--member=") -> Member:
+  """Reads NAME --gin_file=FILE --gin.NAME=VALUE ..., as a shell would.
+
+  Args:
+    text: What is read.
+    flag: What to call it in errors.
+
+  Raises:
+    ConfigError: It is malformed.
+  """
+  form = f"{flag}{text!r}: expected NAME --gin_file=FILE --gin.NAME=VALUE ..."
   try:
     words = shlex.split(text)
   except ValueError as error:

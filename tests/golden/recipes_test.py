@@ -7,9 +7,13 @@ A recipe that no longer parses, or whose settings change unnoticed, fails here.
 import pathlib
 
 import pytest
+from absl import flags
 
 from prompt_tuning import config, paths
+from prompt_tuning.config import members
 from prompt_tuning.runs import evaluate, export, infer, train
+from prompt_tuning.sweeps import jobs as sweep_jobs
+from prompt_tuning.sweeps.grid import Grid
 from prompt_tuning.testing.golden import assert_matches
 
 RECIPES = paths.recipe_roots()[0]
@@ -136,8 +140,50 @@ def _setting(recipe):
   return [*T5, TUNE, recipe], [*WEIGHTS, *RUN, *extra], train.train
 
 
+def _experiments():
+  """Returns the recipes of prompt_tuning.sweep."""
+  folders = [RECIPES / "papers" / name for name in ("lester2021",)]
+  paths_ = [path for folder in folders for path in folder.rglob("*.gin")]
+  return sorted(str(path.relative_to(RECIPES)) for path in paths_)
+
+
 def _recipes():
-  return sorted(str(p.relative_to(RECIPES)) for p in RECIPES.rglob("*.gin"))
+  found = {str(p.relative_to(RECIPES)) for p in RECIPES.rglob("*.gin")}
+  return sorted(found - set(_experiments()))
+
+
+def _sweep_jobs(recipe):
+  """Returns the jobs of an experiment on the embedded model."""
+  config.parse([recipe], entry=Grid)
+  settings = sweep_jobs.Settings(
+    folder="sweep_dir",
+    backbone=EMBEDDED,
+    gin_files=["tasks/small_world_topic.gin"],
+    bindings=["TRAIN_STEPS=3"],
+  )
+  return sweep_jobs.plan(config.call(Grid), settings)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("recipe", _experiments())
+def test_every_job_of_an_experiment(recipe):
+  text = "\n".join(f"# {job.name}\n{job.text}\n" for job in _sweep_jobs(recipe))
+  assert_matches(text, GOLDEN / recipe.replace(".gin", ".txt"))
+
+
+@pytest.mark.parametrize("recipe", _experiments())
+def test_every_run_of_an_experiment_resolves(recipe):
+  assert (RECIPES / recipe).read_text().startswith("# ")
+  for job in _sweep_jobs(recipe):
+    for command in job.commands:
+      values = flags.FlagValues()
+      config.define_flags(values)
+      members.define_flags(values)
+      values(config.rewrite_gin_args(command))
+      for member in members.members(values.member, []):
+        files = [*values.gin_file, *member.gin_files]
+        bindings = [*values.gin_bindings, *member.bindings]
+        config.parse(files, bindings, entry=train.train)
 
 
 @pytest.mark.golden
@@ -162,7 +208,8 @@ def test_a_recipe_says_what_it_is(recipe):
 
 def test_no_golden_text_outlives_its_recipe():
   texts = {str(p.relative_to(GOLDEN)) for p in GOLDEN.rglob("*.txt")}
-  assert texts <= {recipe.replace(".gin", ".txt") for recipe in _recipes()}
+  recipes = [*_recipes(), *_experiments()]
+  assert texts <= {recipe.replace(".gin", ".txt") for recipe in recipes}
 
 
 @pytest.mark.parametrize("last", ["pretrain", "model_tuning", "adamw"])

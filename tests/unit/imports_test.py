@@ -33,11 +33,13 @@ ALLOWED = {
   | {"analysis", "train"},
   # What a run would cost elsewhere; it describes runs.
   "scale": _CORE | {"backbone", "data", "evaluate", "runs", "train"},
+  # Experiments are told by the command lines of runs, and by their files.
+  "sweeps": _BASE | {"config"},
   # The public face imports when it is used.
   "__init__": _CORE,
 }
 # Programs and test helpers may import anything; nothing may import them.
-ENDS = {"demo", "eval", "export", "infer", "plan", "testing"}
+ENDS = {"demo", "eval", "export", "infer", "plan", "report", "sweep", "testing"}
 ENDS |= {"train.__main__", "train_jointly"}
 TASKS_MAY_SEE = _BASE | {"data", "metrics", "tasks"}
 

@@ -1,0 +1,88 @@
+"""`python -m prompt_tuning.sweep`: runs an experiment of many runs.
+
+  python -m prompt_tuning.sweep papers/lester2021/prompt_length.gin \
+    --backbone=models/embedded.gin --gin_file=tasks/small_world_topic.gin \
+    --gin.TRAIN_STEPS=600 --sweep_dir=runs/length
+
+The recipe is the experiment's grid (`sweeps.grid.Grid`); what follows belongs
+to all of its runs. Given again, the command goes on where it was interrupted
+and skips what is done. `python -m prompt_tuning.report runs/length` tells what
+came out. --dry_run prints the commands of all jobs.
+"""
+
+import signal
+from typing import Any
+
+from absl import app, flags
+
+from prompt_tuning import config
+from prompt_tuning.runs import main as main_lib
+from prompt_tuning.sweeps import execution
+from prompt_tuning.sweeps import jobs as jobs_lib
+from prompt_tuning.sweeps.grid import Grid
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Defines the flags of a sweep."""
+  config.define_flags()
+  flags.DEFINE_multi_string(
+    "backbone",
+    [],
+    "A recipe that comes before those of the grid: a model, its size. May be "
+    "repeated.",
+  )
+  flags.DEFINE_string("sweep_dir", None, "Where everything is kept.")
+  flags.DEFINE_bool("dry_run", False, "Print the commands and run nothing.")
+
+
+def main(argv: list[str]) -> None:
+  """Runs the experiment that the command line describes."""
+  if len(argv) != 2:
+    raise app.UsageError("name one recipe of an experiment, before the flags")
+  if not FLAGS.sweep_dir:
+    raise app.UsageError("--sweep_dir says where everything is kept")
+  # As Ctrl-C: the job is told, and saves where it stands.
+  signal.signal(signal.SIGTERM, _exit)
+  grid = read_grid(argv[1])
+  settings = jobs_lib.Settings(
+    folder=FLAGS.sweep_dir,
+    backbone=FLAGS.backbone,
+    gin_files=FLAGS.gin_file,
+    bindings=FLAGS.gin_bindings,
+    search_paths=FLAGS.gin_search_paths,
+  )
+  jobs = jobs_lib.plan(grid, settings)
+  if FLAGS.dry_run:
+    for job in jobs:
+      print(f"# {job.name}: {len(job.runs)} runs\n{job.text}\n")
+    return
+  jobs_lib.write_record(FLAGS.sweep_dir, grid, jobs)
+  outcome = execution.run(FLAGS.sweep_dir, jobs)
+  if outcome.failed:
+    raise ValueError(
+      f"{len(outcome.failed)} of {len(jobs)} jobs broke off: "
+      f"{', '.join(outcome.failed)}. The log says why; the command given again "
+      "tries them again."
+    )
+
+
+def read_grid(recipe: str) -> Grid:
+  """Returns the grid of an experiment's recipe.
+
+  Raises:
+    ConfigError: It is no such recipe.
+  """
+  config.parse([recipe], [], FLAGS.gin_search_paths, entry=Grid)
+  return config.call(Grid)
+
+
+def _exit(number: int, frame: Any) -> None:
+  del frame
+  raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+  define_flags()
+  main_lib.start(main)

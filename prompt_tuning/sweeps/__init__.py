@@ -1,0 +1,1 @@
+"""Experiments of many runs: what they are, how they are run, what came out."""

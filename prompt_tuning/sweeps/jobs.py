@@ -1,0 +1,194 @@
+"""The jobs of an experiment, as command lines, and the record of them."""
+
+import dataclasses
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prompt_tuning import paths
+from prompt_tuning.config.errors import ConfigError
+from prompt_tuning.config.members import Member
+from prompt_tuning.sweeps.grid import Grid, Point, Program
+
+RECORD = "sweep.json"
+DONE = "done.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """What the command line adds to a grid.
+
+  Attributes:
+    folder: Where everything is kept.
+    backbone: Recipes that come first: a model and its size.
+    gin_files: Recipes that come after those of the grid, such as a task.
+    bindings: Settings NAME=VALUE for all runs.
+    search_paths: Folders to look for recipes in.
+  """
+
+  folder: str
+  backbone: Sequence[str] = ()
+  gin_files: Sequence[str] = ()
+  bindings: Sequence[str] = ()
+  search_paths: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+  """One run of an experiment.
+
+  Attributes:
+    folder: Its MODEL_DIR, below the experiment's folder.
+    coordinates: Where it stands in the grid: labels by axis.
+  """
+
+  folder: str
+  coordinates: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """Runs that are started together.
+
+  Attributes:
+    name: Its folder below the experiment's.
+    commands: Modules and flags, one after the other: what follows `python -m`.
+    runs: What they make.
+  """
+
+  name: str
+  commands: Sequence[Sequence[str]]
+  runs: Sequence[RunRecord]
+
+  @property
+  def text(self) -> str:
+    """The commands, as one would type them."""
+    return "\n".join(f"python -m {shlex.join(each)}" for each in self.commands)
+
+
+def plan(grid: Grid, settings: Settings) -> list[Job]:
+  """Returns the jobs of an experiment.
+
+  Raises:
+    ConfigError: The command line sets what an axis sets.
+  """
+  own = {each.partition("=")[0].strip() for each in settings.bindings}
+  clash = sorted((grid.settings | {"MODEL_DIR"}) & own)
+  if clash:
+    raise ConfigError(
+      f"{', '.join(clash)} is set by the sweep itself; leave it out of the "
+      "command line."
+    )
+  return [_job(grid, settings, point) for point in grid.job_points()]
+
+
+def write_record(
+  folder: paths.PathLike, grid: Grid, jobs: Sequence[Job]
+) -> None:
+  """Writes what belongs to the experiment, for a report to know.
+
+  Raises:
+    ConfigError: The folder holds another experiment.
+  """
+  record = _record(grid, jobs)
+  path = paths.as_path(folder) / RECORD
+  if paths.exists(path):
+    kept = json.loads(paths.read_text(path))
+    changed = [key for key in record if kept.get(key) != record[key]]
+    if changed:
+      raise ConfigError(
+        f"{path} is of another experiment: it has other {', '.join(changed)}. "
+        "Name another --sweep_dir, or give the command again as it was."
+      )
+    return
+  paths.make_writable_dir(folder)
+  paths.write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def read_record(folder: paths.PathLike) -> dict[str, Any]:
+  """Returns what `write_record` has written.
+
+  Raises:
+    ConfigError: There is no experiment in the folder.
+  """
+  path = paths.as_path(folder) / RECORD
+  if not paths.exists(path):
+    raise ConfigError(
+      f"{folder} holds no {RECORD}; name a folder that prompt_tuning.sweep has "
+      "written."
+    )
+  return json.loads(paths.read_text(path))
+
+
+def _record(grid: Grid, jobs: Sequence[Job]) -> dict[str, Any]:
+  axes = {
+    name: list(axis) if isinstance(axis, Mapping) else [str(v) for v in axis]
+    for name, axis in {**grid.jobs, **grid.together}.items()
+  }
+  return {
+    "about": grid.about,
+    "axes": axes,
+    "repeats": grid.repeats,
+    "metric": grid.metric,
+    "jobs": [
+      {
+        "name": job.name,
+        "commands": [list(command) for command in job.commands],
+        "runs": [dataclasses.asdict(run) for run in job.runs],
+      }
+      for job in jobs
+    ],
+  }
+
+
+def _job(grid: Grid, settings: Settings, point: Point) -> Job:
+  name = point.member.name
+  runs = [
+    (
+      RunRecord(
+        os.path.join(name, run.member.name),
+        {**point.coordinates, **run.coordinates},
+      ),
+      run.member,
+    )
+    for run in grid.run_points()
+  ]
+  if grid.program is Program.TRAIN:
+    commands = [
+      _command("train", grid, settings, [point.member, member], record.folder)
+      for record, member in runs
+    ]
+  else:
+    together = [f"--member={_as_flags(member)}" for _, member in runs]
+    command = _command("train_jointly", grid, settings, [point.member], name)
+    commands = [[*command, *together]]
+  return Job(name, commands, [record for record, _ in runs])
+
+
+def _command(
+  program: str,
+  grid: Grid,
+  settings: Settings,
+  members: Sequence[Member],
+  folder: str,
+) -> list[str]:
+  files = [*settings.backbone, *grid.recipes, *settings.gin_files]
+  files += [file for member in members for file in member.gin_files]
+  bindings = [*settings.bindings]
+  bindings += [each for member in members for each in member.bindings]
+  bindings.append(f"MODEL_DIR={os.path.join(settings.folder, folder)!r}")
+  search = ",".join(settings.search_paths)
+  return [
+    f"prompt_tuning.{program}",
+    *([f"--gin_search_paths={search}"] if search else []),
+    *(f"--gin_file={file}" for file in files),
+    *(f"--gin.{binding}" for binding in bindings),
+  ]
+
+
+def _as_flags(member: Member) -> str:
+  words = [f"--gin_file={file}" for file in member.gin_files]
+  words += [f"--gin.{binding}" for binding in member.bindings]
+  return shlex.join([member.name, *words])

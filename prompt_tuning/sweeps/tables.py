@@ -1,0 +1,96 @@
+"""The results of an experiment as Markdown and CSV."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+
+from prompt_tuning.sweeps.results import Cell, Results
+
+
+def markdown(results: Results) -> str:
+  """Returns a table with a row a cell; of two axes, one with both."""
+  return "\n".join(
+    [
+      results.about,
+      "",
+      f"{results.metric}, the best evaluation of each run: mean and standard "
+      f"deviation over {results.repeats}.",
+      "",
+      *(_pivot(results) if len(results.axes) == 2 else _rows(results)),
+      "",
+      *_missing(results),
+    ]
+  )
+
+
+def as_csv(results: Results) -> str:
+  """Returns a line for every run, those that are missing left empty."""
+  file = io.StringIO()
+  writer = csv.writer(file, lineterminator="\n")
+  writer.writerow(
+    [*results.axes, results.repeats, "best", "best_step", "last", "last_step"]
+  )
+  for cell in results.cells:
+    labels = list(cell.coordinates.values())
+    for repeat, run in cell.results.items():
+      writer.writerow(
+        [*labels, repeat, run.best, run.best_step, run.last, run.last_step]
+      )
+    for repeat in cell.missing:
+      writer.writerow([*labels, repeat, "", "", "", ""])
+  return file.getvalue()
+
+
+def figure_text(cell: Cell) -> str:
+  """Returns "mean ± deviation", or what there is of it."""
+  if not cell.is_whole:
+    total = len(cell.results) + len(cell.missing)
+    return f"{len(cell.results)} of {total} runs"
+  deviation = cell.deviation()
+  return f"{cell.mean():.1f}" + (
+    "" if deviation is None else f" ± {deviation:.1f}"
+  )
+
+
+def _rows(results: Results) -> list[str]:
+  columns: dict[str, Callable[[Cell], str]] = {
+    name: lambda cell, name=name: cell.coordinates[name]
+    for name in results.axes
+  }
+  columns[results.metric] = figure_text
+  columns["each run"] = lambda cell: ", ".join(
+    f"{run.best:.1f}" for run in cell.results.values()
+  )
+  columns["best step"] = lambda cell: ", ".join(
+    str(run.best_step) for run in cell.results.values()
+  )
+  body = [
+    [column(cell) for column in columns.values()] for cell in results.cells
+  ]
+  return _table(list(columns), body)
+
+
+def _pivot(results: Results) -> list[str]:
+  (down, rows), (across, columns) = results.axes.items()
+  by_place = {tuple(cell.coordinates.values()): cell for cell in results.cells}
+  body = [
+    [row, *(figure_text(by_place[row, column]) for column in columns)]
+    for row in rows
+  ]
+  return _table([down, *(f"{across} {column}" for column in columns)], body)
+
+
+def _missing(results: Results) -> list[str]:
+  if not results.missing:
+    return []
+  return [
+    "**Not whole.** What has not ended is in no mean:",
+    "",
+    *(f"* {line}" for line in results.missing),
+    "",
+  ]
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+  lines = [head, ["---"] * len(head), *body]
+  return [f"| {' | '.join(line)} |" for line in lines]

@@ -1,0 +1,106 @@
+"""Grids of experiments: what they describe, and what they refuse."""
+
+import shlex
+
+import pytest
+
+from prompt_tuning.config.errors import ConfigError
+from prompt_tuning.sweeps import jobs as jobs_lib
+from prompt_tuning.sweeps.grid import Grid
+from prompt_tuning.sweeps.jobs import Settings
+
+
+def grid(**changes):
+  plain = {
+    "about": "Length",
+    "recipes": ("runs/prompt_tune.gin",),
+    "jobs": {"PROMPT_LENGTH": [1, 20]},
+    "together": {
+      "start": {"a": "--gin_file=a.gin", "b": "'--gin.X=(1, 2)'"},
+      "RANDOM_SEED": [0, 1],
+    },
+  }
+  return Grid(**plain | changes)
+
+
+SETTINGS = Settings(
+  folder="runs/x",
+  backbone=("models/embedded.gin",),
+  gin_files=("tasks/t.gin",),
+  bindings=("TRAIN_STEPS=3",),
+)
+
+
+def test_every_combination_is_a_run():
+  jobs = jobs_lib.plan(grid(), SETTINGS)
+  assert [job.name for job in jobs] == ["PROMPT_LENGTH=1", "PROMPT_LENGTH=20"]
+  for job in jobs:
+    assert [run.coordinates for run in job.runs] == [
+      {"PROMPT_LENGTH": job.name[14:], "start": start, "RANDOM_SEED": seed}
+      for start in "ab"
+      for seed in "01"
+    ]
+    assert job.runs[2].folder == f"{job.name}/start=b,RANDOM_SEED=0"
+
+
+def test_a_job_is_one_command_of_all_its_runs():
+  [command] = jobs_lib.plan(grid(), SETTINGS)[1].commands
+  assert command == [
+    "prompt_tuning.train_jointly",
+    "--gin_file=models/embedded.gin",
+    "--gin_file=runs/prompt_tune.gin",
+    "--gin_file=tasks/t.gin",
+    "--gin.TRAIN_STEPS=3",
+    "--gin.PROMPT_LENGTH=20",
+    "--gin.MODEL_DIR='runs/x/PROMPT_LENGTH=20'",
+    "--member=start=a,RANDOM_SEED=0 --gin_file=a.gin --gin.RANDOM_SEED=0",
+    "--member=start=a,RANDOM_SEED=1 --gin_file=a.gin --gin.RANDOM_SEED=1",
+    *(
+      "--member="
+      + shlex.join(
+        [
+          f"start=b,RANDOM_SEED={seed}",
+          "--gin.X=(1, 2)",
+          f"--gin.RANDOM_SEED={seed}",
+        ]
+      )
+      for seed in "01"
+    ),
+  ]
+
+
+def test_what_cannot_be_trained_jointly_is_a_command_a_run():
+  job = jobs_lib.plan(grid(program="train"), SETTINGS)[0]
+  assert len(job.commands) == len(job.runs) == 4
+  for command, run in zip(job.commands, job.runs, strict=True):
+    assert command[0] == "prompt_tuning.train"
+    assert f"--gin.MODEL_DIR='runs/x/{run.folder}'" == command[-1]
+
+
+def test_without_axes_of_jobs_there_is_one():
+  [job] = jobs_lib.plan(grid(jobs={}), SETTINGS)
+  assert job.name == "all"
+  assert job.runs[0].folder == "all/start=a,RANDOM_SEED=0"
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"repeats": "SEED"}, "'SEED', which is no axis of together; there are st"),
+    ({"jobs": {"RANDOM_SEED": [1]}}, "RANDOM_SEED is in jobs and in together"),
+    ({"jobs": {"PROMPT_LENGTH": []}}, "'PROMPT_LENGTH' has no values"),
+    ({"jobs": {"X": ["a b", "a-b"]}}, "must differ in letters"),
+    ({"jobs": {"X": {"a": "--steps=3"}}}, "axis 'X': .*got '--steps=3'"),
+    ({"program": "eval"}, "Grid.program"),
+  ],
+)
+def test_what_is_no_grid(changes, message):
+  with pytest.raises(ValueError, match=message):
+    grid(**changes)
+
+
+@pytest.mark.parametrize("binding", ["PROMPT_LENGTH=3", "MODEL_DIR='a'"])
+def test_the_command_line_may_not_set_what_an_axis_sets(binding):
+  settings = Settings(folder="x", bindings=(binding,))
+  with pytest.raises(ConfigError, match="is set by the sweep itself"):
+    jobs_lib.plan(grid(), settings)

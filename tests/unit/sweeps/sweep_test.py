@@ -1,0 +1,179 @@
+"""A sweep from its jobs to its report, with a fake in the place of training."""
+
+import json
+import statistics
+
+import pytest
+
+from prompt_tuning import report
+from prompt_tuning.config.errors import ConfigError
+from prompt_tuning.sweeps import execution, figure, page, results, tables
+from prompt_tuning.sweeps import jobs as jobs_lib
+from prompt_tuning.sweeps.grid import Grid
+from prompt_tuning.sweeps.jobs import Settings
+
+SCORES = {"1": [50.0, 60.0], "20": [90.0, 80.0]}
+
+
+def make(folder, **changes):
+  plain = {
+    "about": "Length <matters>",
+    "recipes": (),
+    "jobs": {"PROMPT_LENGTH": [1, 20]},
+    "together": {"RANDOM_SEED": [0, 1]},
+  }
+  grid = Grid(**plain | changes)
+  jobs = jobs_lib.plan(grid, Settings(folder=str(folder)))
+  jobs_lib.write_record(folder, grid, jobs)
+  return jobs
+
+
+class Trainer:
+  """Writes the metrics that a job would; breaks off where it is told to."""
+
+  def __init__(self, folder, *, fails=()):
+    self.folder, self.fails, self.started = folder, fails, []
+
+  def __call__(self, command, log):
+    [model_dir] = [each for each in command if "MODEL_DIR" in each]
+    job = model_dir.split("/")[-1].strip("'")
+    self.started.append(job)
+    log.write_text("one\ntwo\n")
+    if job in self.fails:
+      return 1
+    for seed, score in enumerate(SCORES[job.partition("=")[2]]):
+      run = self.folder / job / f"RANDOM_SEED={seed}"
+      run.mkdir(parents=True, exist_ok=True)
+      rows = [
+        {"scope": "train", "step": 5, "score": 99.0},
+        {"scope": "training_eval/mean", "step": 5, "score": score - 10},
+        {"scope": "training_eval/mean", "step": 10, "score": score},
+        {"scope": "training_eval/mean", "step": 15, "score": score},
+        {"scope": "training_eval/mean", "step": 20, "score": None},
+      ]
+      lines = "".join(json.dumps(row) + "\n" for row in rows)
+      (run / "metrics.jsonl").write_text(lines)
+    return 0
+
+
+def read(folder):
+  return results.read(folder, jobs_lib.read_record(folder))
+
+
+def test_what_is_done_is_skipped(tmp_path):
+  jobs = make(tmp_path)
+  first = Trainer(tmp_path, fails=["PROMPT_LENGTH=1"])
+  outcome = execution.run(tmp_path, jobs, start=first)
+  assert outcome.failed == ["PROMPT_LENGTH=1"]
+  assert outcome.done == ["PROMPT_LENGTH=20"]
+  second = Trainer(tmp_path)
+  outcome = execution.run(tmp_path, jobs, start=second)
+  assert second.started == outcome.done == ["PROMPT_LENGTH=1"]
+  assert outcome.skipped == ["PROMPT_LENGTH=20"]
+
+
+def test_interrupted_it_goes_on_there(tmp_path):
+  jobs = make(tmp_path)
+
+  def interrupted(command, log):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    execution.run(tmp_path, jobs, start=interrupted)
+  trainer = Trainer(tmp_path)
+  execution.run(tmp_path, jobs, start=trainer)
+  assert trainer.started == [job.name for job in jobs]
+
+
+def test_another_command_is_another_experiment(tmp_path):
+  execution.run(tmp_path, make(tmp_path), start=Trainer(tmp_path))
+  with pytest.raises(ConfigError, match=r"of another experiment: .*other axes"):
+    make(tmp_path, jobs={"PROMPT_LENGTH": [1]})
+  grid = Grid(about="", recipes=("x.gin",), jobs={"PROMPT_LENGTH": [1]})
+  others = jobs_lib.plan(grid, Settings(folder=str(tmp_path)))
+  with pytest.raises(ConfigError, match="made by another command"):
+    execution.run(tmp_path, others, start=Trainer(tmp_path))
+
+
+def test_the_best_evaluation_counts(tmp_path):
+  execution.run(tmp_path, make(tmp_path), start=Trainer(tmp_path))
+  for cell in read(tmp_path).cells:
+    expected = SCORES[cell.coordinates["PROMPT_LENGTH"]]
+    assert [run.best for run in cell.results.values()] == expected
+    assert {run.best_step for run in cell.results.values()} == {10}
+    assert {run.last_step for run in cell.results.values()} == {20}
+    assert cell.mean() == statistics.fmean(expected)
+    assert cell.deviation() == statistics.stdev(expected)
+
+
+def test_what_is_missing_is_in_no_mean(tmp_path):
+  trainer = Trainer(tmp_path, fails=["PROMPT_LENGTH=20"])
+  execution.run(tmp_path, make(tmp_path), start=trainer)
+  found = read(tmp_path)
+  whole, lacking = found.cells
+  assert whole.is_whole
+  with pytest.raises(ValueError, match="lacks 0, 1"):
+    lacking.mean()
+  text = tables.markdown(found)
+  assert "| 20 | 0 of 2 runs |" in text
+  assert "* PROMPT_LENGTH=20: RANDOM_SEED 0, 1" in text
+  assert "20,0,,,,\n20,1,,,,\n" in tables.as_csv(found)
+
+
+def test_two_axes_are_rows_and_columns(tmp_path):
+  jobs = make(
+    tmp_path, together={"TASK": ["a", "b"], "RANDOM_SEED": [0]}, jobs={}
+  )
+  values = {"a": 70.0, "b": 75.5}
+  for run in jobs[0].runs:
+    place = tmp_path / run.folder
+    place.mkdir(parents=True)
+    row = {"scope": "training_eval/mean", "step": 1}
+    row["score"] = values[run.coordinates["TASK"]]
+    (place / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+  execution.run(tmp_path, jobs, start=lambda command, log: 0)
+  assert "| a | 70.0 |" in tables.markdown(read(tmp_path))
+
+
+def test_no_such_metric(tmp_path):
+  jobs = make(tmp_path, metric="boolq/accuracy")
+  execution.run(tmp_path, jobs, start=Trainer(tmp_path))
+  with pytest.raises(ValueError, match="no evaluation with 'boolq/accuracy'"):
+    read(tmp_path)
+
+
+def test_the_page_holds_all_of_it(tmp_path):
+  execution.run(tmp_path, make(tmp_path), start=Trainer(tmp_path))
+  found = read(tmp_path)
+  picture = figure.png(found)
+  assert picture.startswith(b"\x89PNG")
+  text = page.page(found, picture=picture, commands=["python -m a 'b'"])
+  assert "Length &lt;matters&gt;" in text
+  assert "<td>55.0 ± 7.1</td>" in text
+  assert "data:image/png;base64," in text
+  assert "http" not in text
+
+
+def test_nothing_to_draw(tmp_path):
+  make(tmp_path)
+  with pytest.raises(ValueError, match="no point of the grid is whole"):
+    figure.png(read(tmp_path))
+
+
+def test_a_report_is_written(tmp_path, capsys, monkeypatch):
+  execution.run(tmp_path, make(tmp_path), start=Trainer(tmp_path))
+  monkeypatch.setattr(report, "FLAGS", type("Flags", (), {"figure": True}))
+  report.main(["report", str(tmp_path)])
+  assert "| 20 | 85.0 ± 7.1 |" in capsys.readouterr().out
+  written = {path.name for path in tmp_path.glob("report.*")}
+  assert written == {"report.md", "report.csv", "report.png", "report.html"}
+
+
+def test_no_experiment(tmp_path):
+  with pytest.raises(ConfigError, match=r"holds no sweep\.json"):
+    jobs_lib.read_record(tmp_path)
+
+
+def test_a_job_is_told_when_the_sweep_ends(tmp_path):
+  command = ["timeit", "-n", "1", "-r", "1", "import sys; sys.exit(3)"]
+  assert execution._process(command, tmp_path / "log.txt") != 0
