@@ -10,6 +10,7 @@ from absl import logging
 from prompt_tuning import paths
 from prompt_tuning.data import providers
 from prompt_tuning.data.batches import EvaluationBatch, check_shapes
+from prompt_tuning.data.evaluation import Evaluator
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.evaluate import over_devices, report
@@ -94,20 +95,13 @@ class TaskEvaluation:
     predict = self.predictor.build(
       model, vocabulary=vocabulary, lengths=lengths
     )
-    evaluator = self._find(vocabulary).evaluator(
-      builder=FeatureBuilder(
-        lengths,
-        vocab_size=model.config.vocab_size,
-        layout=layout,
-        num_prompts=model.num_prompts,
-      ),
-      batch_size=self.batch_size,
-      length_buckets=self.length_buckets,
-      split=self.split,
-      output_dir=str(paths.as_path(output_dir) / FOLDER)
-      if jax.process_index() == 0
-      else None,
-      num_examples=self.num_examples,
+    evaluator = self.evaluator(
+      model,
+      vocabulary=vocabulary,
+      lengths=lengths,
+      layout=layout,
+      output_dir=output_dir,
+      num_prompts=model.num_prompts,
     )
 
     def measure(params: Params, step: int) -> Mapping[str, float]:
@@ -123,6 +117,42 @@ class TaskEvaluation:
       return summarize({task: r.metrics for task, r in results.items()})
 
     return measure
+
+  def evaluator(
+    self,
+    model: T5,
+    *,
+    vocabulary: Vocabulary,
+    lengths: FeatureLengths,
+    layout: Layout,
+    output_dir: str,
+    num_prompts: int,
+  ) -> Evaluator:
+    """Reads the examples; returns what measures answers to them.
+
+    Args:
+      model: What answers.
+      vocabulary: The model's.
+      lengths: Tokens of inputs and targets.
+      layout: Where slots stand.
+      output_dir: Where `inference_eval` is written.
+      num_prompts: Of how many prompts an example names one.
+    """
+    return self._find(vocabulary).evaluator(
+      builder=FeatureBuilder(
+        lengths,
+        vocab_size=model.config.vocab_size,
+        layout=layout,
+        num_prompts=num_prompts,
+      ),
+      batch_size=self.batch_size,
+      length_buckets=self.length_buckets,
+      split=self.split,
+      output_dir=str(paths.as_path(output_dir) / FOLDER)
+      if jax.process_index() == 0
+      else None,
+      num_examples=self.num_examples,
+    )
 
   def _find(self, vocabulary: Vocabulary) -> providers.Provider:
     """Returns the task, once it is known to have the model's vocabulary."""

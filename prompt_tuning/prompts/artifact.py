@@ -11,7 +11,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -215,6 +215,46 @@ def load_prompt(
   if backbone_fingerprint:
     check_backbone(saved, backbone_fingerprint, source=source)
   return saved
+
+
+def stack_prompts(
+  prompts: Sequence[SavedPrompt], *, sources: Sequence[str]
+) -> SavedPrompt:
+  """Returns prompts that were tuned apart as one bank.
+
+  Args:
+    prompts: Of one shape, tuned on one backbone to be used in one way.
+    sources: What to call each in an error.
+
+  Raises:
+    ValueError: They differ in shape, backbone, layout or attention, or one is a
+      bank itself.
+  """
+  first = prompts[0]
+  for saved, source in zip(prompts, sources, strict=True):
+    if saved.array.ndim != 2:
+      raise ValueError(
+        f"{source} is a bank of {len(saved.array)} prompts; name files of one "
+        "prompt each, or that file alone."
+      )
+    for name in ("length", "width", "backbone", "layout", "attention"):
+      here, there = _fact(saved, name), _fact(first, name)
+      if here != there:
+        raise ValueError(
+          f"{source} has the {name} {here!r} and {sources[0]} {there!r}; "
+          "prompts of one bank must agree."
+        )
+  card = first.card
+  if card is not None:
+    card = dataclasses.replace(card, num_prompts=len(prompts))
+  return SavedPrompt(
+    array=np.stack([saved.array for saved in prompts]), card=card
+  )
+
+
+def _fact(saved: SavedPrompt, name: str) -> Any:
+  shape = {"length": saved.array.shape[-2], "width": saved.array.shape[-1]}
+  return shape[name] if name in shape else getattr(saved.card, name, None)
 
 
 def check_backbone(

@@ -14,6 +14,10 @@ import numpy as np
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.data.batches import check_shapes
+from prompt_tuning.evaluate.ensemble import (
+  EnsembleEvaluation,
+  of_all_prompts,
+)
 from prompt_tuning.evaluate.predictors import Predictor
 from prompt_tuning.evaluate.tasks import TaskEvaluation
 from prompt_tuning.prompts.spec import PromptSpec
@@ -99,7 +103,7 @@ def evaluate(
   backbone: Backbone,
   feature_lengths: Mapping[str, int],
   evaluations: Sequence[train_lib.Evaluation],
-  prompt_file: str | None = None,
+  prompt_file: evaluate_lib.PromptFile = None,
   allow_missing_card: bool = False,
   **unused: Any,
 ) -> str:
@@ -126,6 +130,16 @@ def evaluate(
         title = f"one batch of task {evaluation.task}"
         answer = evaluation.predictor.build(
           network.model, vocabulary=backbone.vocabulary, lengths=lengths
+        )
+        batch = abstract_batch(network, lengths, evaluation.batch_size)
+        lines += _answered(title, answer, network, batch, "predictions")
+      case EnsembleEvaluation():
+        title = f"one batch of task {evaluation.each.task}, of all prompts"
+        answer = of_all_prompts(
+          evaluation.each.predictor.build(
+            network.model, vocabulary=backbone.vocabulary, lengths=lengths
+          ),
+          network.model,
         )
         batch = abstract_batch(network, lengths, evaluation.batch_size)
         lines += _answered(title, answer, network, batch, "predictions")
@@ -193,7 +207,9 @@ def infer(
 
 
 def _frozen(
-  backbone: Backbone, prompt_file: str | None, allow_missing_card: bool
+  backbone: Backbone,
+  prompt_file: evaluate_lib.PromptFile,
+  allow_missing_card: bool,
 ) -> tuple[Network, list[str]]:
   """Returns a network of which nothing is trained, and a table of it."""
   saved = evaluate_lib.load_prompt(

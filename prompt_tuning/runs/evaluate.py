@@ -22,6 +22,9 @@ from prompt_tuning.runs.network import Network, build_network
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.types import Params
 
+PromptFile = str | Sequence[str] | None
+"""A tuned prompt, several that make a bank, or none."""
+
 
 def evaluate(
   *,
@@ -29,7 +32,7 @@ def evaluate(
   backbone: Backbone,
   feature_lengths: Mapping[str, int],
   evaluations: Sequence[Evaluation],
-  prompt_file: str | None = None,
+  prompt_file: PromptFile = None,
   allow_missing_card: bool = False,
   hardware: Hardware = ALL_DEVICES,
 ) -> dict[str, float]:
@@ -40,7 +43,8 @@ def evaluate(
     backbone: The frozen model, or one that was tuned.
     feature_lengths: TASK_FEATURE_LENGTHS, tokens of inputs and targets.
     evaluations: What to measure.
-    prompt_file: A tuned prompt; None for the bare model.
+    prompt_file: A tuned prompt, or several, which make a bank; None for the
+      bare model.
     allow_missing_card: Whether to take a prompt without a card for a prefix of
       this backbone.
     hardware: How it lies on the devices.
@@ -138,7 +142,7 @@ def on_devices(
 
 def load_network(
   backbone: Backbone,
-  prompt_file: str | None,
+  prompt_file: PromptFile,
   *,
   allow_missing_card: bool = False,
 ) -> tuple[Network, int]:
@@ -147,7 +151,8 @@ def load_network(
   That is the prompt's; of a bare model its checkpoint's, 0 if that has none.
 
   Raises:
-    ValueError: If the prompt has another width or belongs to another backbone.
+    ValueError: If the prompt has another width or belongs to another backbone,
+      or several do not make a bank.
   """
   saved = load_prompt(
     backbone, prompt_file, allow_missing_card=allow_missing_card
@@ -159,12 +164,13 @@ def load_network(
   network = build_network(
     backbone, PromptSpec.of_saved(saved), rng=jax.random.key(0)
   )
-  artifact.check_backbone(saved, network.fingerprint, source=prompt_file)
+  source = ", ".join(_files(prompt_file))
+  artifact.check_backbone(saved, network.fingerprint, source=source)
   tuned_in = saved.card.backbone_dtype if saved.card else ""
   if tuned_in and tuned_in != network.dtype:
     logging.warning(
       "%s was tuned on this backbone in %s; here it is in %s.",
-      prompt_file,
+      source,
       tuned_in,
       network.dtype,
     )
@@ -174,19 +180,36 @@ def load_network(
 
 def load_prompt(
   backbone: Backbone,
-  prompt_file: str | None,
+  prompt_file: PromptFile,
   *,
   allow_missing_card: bool = False,
 ) -> artifact.SavedPrompt | None:
   """Returns a saved prompt of the backbone's width; None for the bare model.
 
   Raises:
-    ValueError: If it has another width, or no card and may not lack it.
+    ValueError: If it has another width, or no card and may not lack it; or
+      several do not make a bank.
   """
   if prompt_file is None:
     return None
-  return artifact.load_prompt(
-    prompt_file,
-    expected_width=backbone.config.embed_dim,
-    allow_missing_card=allow_missing_card,
-  )
+  files = _files(prompt_file)
+  saved = [
+    artifact.load_prompt(
+      file,
+      expected_width=backbone.config.embed_dim,
+      allow_missing_card=allow_missing_card,
+    )
+    for file in files
+  ]
+  if len(saved) == 1:
+    return saved[0]
+  return artifact.stack_prompts(saved, sources=files)
+
+
+def _files(prompt_file: str | Sequence[str]) -> list[str]:
+  files = [prompt_file] if isinstance(prompt_file, str) else list(prompt_file)
+  if not files:
+    raise ValueError(
+      "PROMPT_FILE names no file; None stands for the bare model."
+    )
+  return files

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.data.features import FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.evaluate.ensemble import EnsembleEvaluation
 from prompt_tuning.evaluate.tasks import TaskEvaluation
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.train.held_out import HeldOutLoss
@@ -59,7 +60,7 @@ def check_evaluations(
   """
   for evaluation in evaluations:
     match evaluation:
-      case TaskEvaluation():
+      case TaskEvaluation() | EnsembleEvaluation():
         evaluation.check(
           T5(backbone.config), vocabulary=backbone.vocabulary, lengths=lengths
         )

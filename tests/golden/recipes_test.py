@@ -79,6 +79,11 @@ def _run(name):
       train.train,
     ),
     "lm_adapt": ([*T5, "runs/lm_adapt.gin"], [*WEIGHTS, *CORPUS], train.train),
+    "ensemble": (
+      [*T5, "runs/ensemble.gin"],
+      [*WEIGHTS, *evaluation, "PROMPT_FILES=['a.npy', 'b.npy']"],
+      evaluate.evaluate,
+    ),
     "eval": (
       [*T5, "runs/eval.gin"],
       [*WEIGHTS, *evaluation],
