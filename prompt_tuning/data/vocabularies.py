@@ -60,6 +60,10 @@ class Vocabulary(Protocol):
     """Returns the text of `ids` up to the first end of sequence."""
     ...
 
+  def piece(self, token_id: int) -> str:
+    """Returns what one id stands for, with its word mark if it has one."""
+    ...
+
   def seqio(self) -> Any:
     """Returns the equal seqio vocabulary, for seqio Tasks."""
     ...
@@ -162,6 +166,10 @@ class SentencePieceVocabulary(_SharedBehaviour):
     """Returns the text of `ids` up to the first end of sequence."""
     return self._processor.decode(self._until_eos(ids, self.vocab_size))
 
+  def piece(self, token_id: int) -> str:
+    """Returns the piece of an id; its word mark is U+2581."""
+    return self._processor.id_to_piece(int(token_id))
+
   def seqio(self) -> Any:
     """Returns the equal seqio vocabulary, for seqio Tasks."""
     import seqio
@@ -214,6 +222,10 @@ class ByteVocabulary(_SharedBehaviour):
     kept = self._until_eos(ids, top)
     text = bytes(i - _NUM_SPECIAL_IDS for i in kept if i >= _NUM_SPECIAL_IDS)
     return text.decode("utf-8", errors="ignore")
+
+  def piece(self, token_id: int) -> str:
+    """Returns the byte of an id, as `0x61`."""
+    return f"0x{token_id - _NUM_SPECIAL_IDS:02x}"
 
   def seqio(self) -> Any:
     """Returns the equal seqio vocabulary, for seqio Tasks."""

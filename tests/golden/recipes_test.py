@@ -11,7 +11,7 @@ from absl import flags
 
 from prompt_tuning import config, paths
 from prompt_tuning.config import members
-from prompt_tuning.runs import evaluate, export, infer, train
+from prompt_tuning.runs import evaluate, export, infer, neighbors, train
 from prompt_tuning.sweeps import jobs as sweep_jobs
 from prompt_tuning.sweeps.grid import Grid
 from prompt_tuning.testing.golden import assert_matches
@@ -79,6 +79,11 @@ def _run(name):
       train.train,
     ),
     "lm_adapt": ([*T5, "runs/lm_adapt.gin"], [*WEIGHTS, *CORPUS], train.train),
+    "neighbors": (
+      [*T5, "runs/neighbors.gin"],
+      [*WEIGHTS, "PROMPT_FILE='prompt.npy'"],
+      neighbors.neighbors,
+    ),
     "ensemble": (
       [*T5, "runs/ensemble.gin"],
       [*WEIGHTS, *evaluation, "PROMPT_FILES=['a.npy', 'b.npy']"],

@@ -39,7 +39,17 @@ ALLOWED = {
   "__init__": _CORE,
 }
 # Programs and test helpers may import anything; nothing may import them.
-ENDS = {"demo", "eval", "export", "infer", "plan", "report", "sweep", "testing"}
+ENDS = {
+  "demo",
+  "eval",
+  "export",
+  "infer",
+  "neighbors",
+  "plan",
+  "report",
+  "sweep",
+  "testing",
+}
 ENDS |= {"train.__main__", "train_jointly"}
 TASKS_MAY_SEE = _BASE | {"data", "metrics", "tasks"}
 
