@@ -163,13 +163,18 @@ def _recipes():
 
 
 def _sweep_jobs(recipe):
-  """Returns the jobs of an experiment on the embedded model."""
+  """Returns the jobs of an experiment, on the embedded model if it can be."""
   config.parse([recipe], entry=Grid)
+  text = (RECIPES / recipe).read_text()
+  backbone, bindings = EMBEDDED, ["TRAIN_STEPS=3"]
+  if "runs/ladder" in text:
+    backbone = ["papers/ladder/5m.gin"] if "--backbone" in text else []
+    bindings.append(WEIGHTS[1])
   settings = sweep_jobs.Settings(
     folder="sweep_dir",
-    backbone=EMBEDDED,
+    backbone=backbone,
     gin_files=["tasks/small_world_topic.gin"],
-    bindings=["TRAIN_STEPS=3"],
+    bindings=bindings,
   )
   return sweep_jobs.plan(config.call(Grid), settings)
 
@@ -190,7 +195,7 @@ def test_every_run_of_an_experiment_resolves(recipe):
       config.define_flags(values)
       members.define_flags(values)
       values(config.rewrite_gin_args(command))
-      for member in members.members(values.member, []):
+      for member in map(members.read_member, values.member or ["alone"]):
         files = [*values.gin_file, *member.gin_files]
         bindings = [*values.gin_bindings, *member.bindings]
         config.parse(files, bindings, entry=train.train)
