@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import logging
 
@@ -14,6 +15,9 @@ from prompt_tuning.config.errors import ConfigError
 from prompt_tuning.sweeps.jobs import DONE, Job
 
 LOG = "log.txt"
+# What `train.run` writes of a run, and says of one that was not told to end.
+_ENDED = "ended.json"
+_BY_ITSELF = ("finished", "early stopped")
 _TAIL_LINES = 5
 
 
@@ -83,11 +87,13 @@ def run(
     begin = time.monotonic()
     statuses = [start(command, place / LOG) for command in job.commands]
     seconds = time.monotonic() - begin
-    if any(statuses):
+    not_ended = _not_ended(folder, job)
+    if any(statuses) or not_ended:
       failed.append(job.name)
       logging.error(
-        "%s broke off after %.0f s; %s ends with\n%s",
-        *(job.name, seconds, place / LOG, _tail(place / LOG)),
+        "%s broke off after %.0f s, with %d of %d runs; %s ends with\n%s",
+        *(job.name, seconds, len(job.runs) - len(not_ended), len(job.runs)),
+        *(place / LOG, _tail(place / LOG)),
       )
       continue
     content = {"command": job.text, "seconds": round(seconds, 1)}
@@ -95,6 +101,24 @@ def run(
     done.append(job.name)
     logging.info("%s: done after %.0f s", job.name, seconds)
   return Outcome(skipped, done, failed)
+
+
+def _not_ended(folder: paths.PathLike, job: Job) -> list[str]:
+  """Returns the runs that have not ended by themselves.
+
+  A job that was told to stop saves and exits without an error.
+  """
+  return [
+    run.folder
+    for run in job.runs
+    if _reason(paths.as_path(folder) / run.folder / _ENDED) not in _BY_ITSELF
+  ]
+
+
+def _reason(path: Any) -> str:
+  return (
+    json.loads(paths.read_text(path))["reason"] if paths.exists(path) else ""
+  )
 
 
 def _process(command: Sequence[str], log: paths.PathLike) -> int:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import enum
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,10 @@ from prompt_tuning.types import Params
 
 Evaluate = Callable[[Params, int], Mapping[str, float]]
 """`(trainable, step) -> metrics`, named `<task>/<metric>`."""
+
+
+ENDED = "ended.json"
+"""In MODEL_DIR: the reason for which a run ended, and its step."""
 
 
 class StopReason(enum.Enum):
@@ -153,7 +158,15 @@ class Run:
     self._shown.note(text)
 
   def result(self, reason: StopReason) -> FitResult:
-    """Returns how the run ended."""
+    """Writes and returns how the run ended.
+
+    MODEL_DIR/ended.json has the reason and the step. A run that was killed has
+    none, or that of an earlier end.
+    """
+    if jax.process_index() == 0:
+      ended = {"reason": reason.value, "step": self.step}
+      path = paths.as_path(self.model_dir) / ENDED
+      paths.write_text(path, json.dumps(ended) + "\n")
     return FitResult(
       state=self.state,
       step=self.step,

@@ -31,8 +31,9 @@ def make(folder, **changes):
 class Trainer:
   """Writes the metrics that a job would; breaks off where it is told to."""
 
-  def __init__(self, folder, *, fails=()):
+  def __init__(self, folder, *, fails=(), interrupted=()):
     self.folder, self.fails, self.started = folder, fails, []
+    self.interrupted = interrupted
 
   def __call__(self, command, log):
     [model_dir] = [each for each in command if "MODEL_DIR" in each]
@@ -53,6 +54,8 @@ class Trainer:
       ]
       lines = "".join(json.dumps(row) + "\n" for row in rows)
       (run / "metrics.jsonl").write_text(lines)
+      reason = "interrupted" if job in self.interrupted else "finished"
+      (run / "ended.json").write_text(json.dumps({"reason": reason}))
     return 0
 
 
@@ -83,6 +86,14 @@ def test_interrupted_it_goes_on_there(tmp_path):
   trainer = Trainer(tmp_path)
   execution.run(tmp_path, jobs, start=trainer)
   assert trainer.started == [job.name for job in jobs]
+
+
+def test_a_job_that_was_told_to_stop_is_not_done(tmp_path):
+  jobs = make(tmp_path)
+  told = Trainer(tmp_path, interrupted=["PROMPT_LENGTH=20"])
+  assert execution.run(tmp_path, jobs, start=told).failed == [jobs[1].name]
+  again = Trainer(tmp_path)
+  assert execution.run(tmp_path, jobs, start=again).done == [jobs[1].name]
 
 
 def test_another_command_is_another_experiment(tmp_path):
@@ -131,6 +142,7 @@ def test_two_axes_are_rows_and_columns(tmp_path):
     row = {"scope": "training_eval/mean", "step": 1}
     row["score"] = values[run.coordinates["TASK"]]
     (place / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    (place / "ended.json").write_text('{"reason": "early stopped"}')
   execution.run(tmp_path, jobs, start=lambda command, log: 0)
   assert "| a | 70.0 |" in tables.markdown(read(tmp_path))
 

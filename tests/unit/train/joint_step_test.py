@@ -11,7 +11,7 @@ from prompt_tuning.testing import fakes
 from prompt_tuning.train import optimizers, partition
 from prompt_tuning.train import step as step_lib
 
-NUM_STEPS = 3
+NUM_STEPS = 2
 OPTIMIZERS = (
   optimizers.adafactor(
     learning_rate=optimizers.constant(learning_rate=0.3),
