@@ -80,6 +80,24 @@ def label_word(record: Record, words: Sequence[str], *names: str) -> str:
   return found
 
 
+def group(record: Record, *names: str) -> str:
+  """Returns the numbers in a record's `idx`, joined by hyphens.
+
+  Args:
+    record: The record.
+    *names: What the numbers are called, from the outermost.
+
+  Raises:
+    ValueError: `idx` is missing, or has no such numbers.
+  """
+  numbers = field(record, "idx")
+  if not isinstance(numbers, Mapping) or not set(names) <= set(numbers):
+    raise ValueError(
+      f"the field 'idx' must have the numbers {list(names)}, got {numbers!r}"
+    )
+  return "-".join(str(numbers[name]) for name in names)
+
+
 def numbered(record: Record) -> dict[str, Any]:
   """Returns the number that a data set gives a record, if it gives one."""
   number = record.get("idx")

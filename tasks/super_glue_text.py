@@ -122,11 +122,10 @@ def record(record: records.Record) -> Iterator[Rendered]:
 def _multirc_answer(record: records.Record) -> Rendered:
   names = ("question", "answer", "paragraph")
   text = name_fields({name: records.text(record, name) for name in names})
-  number = records.field(record, "idx")
   return {
     "inputs": _BOLD.sub("", _BREAK.sub(" ", text)),
     "targets": records.label_word(record, TRUTH),
-    "group": f"{number['paragraph']}-{number['question']}",
+    "group": records.group(record, "paragraph", "question"),
   }
 
 
@@ -135,7 +134,7 @@ def _record_queries(record: records.Record) -> Iterator[dict[str, Any]]:
   passage = record["passage"]
   text = records.text(passage, "text")
   entities = {
-    text[span["start"] : span["end"] + 1]
+    text[records.field(span, "start") : records.field(span, "end") + 1]
     for span in records.field(passage, "entities")
   }
   for query in records.field(record, "qas"):
@@ -144,7 +143,7 @@ def _record_queries(record: records.Record) -> Iterator[dict[str, Any]]:
       "passage": text,
       "query": records.text(query, "query"),
       "entities": sorted(entities),
-      "answers": sorted({answer["text"] for answer in answers}),
+      "answers": sorted({records.text(answer, "text") for answer in answers}),
       "idx": {
         "passage": records.field(record, "idx"),
         "query": records.field(query, "idx"),
@@ -161,11 +160,10 @@ def _record_answers(record: records.Record) -> Iterator[Rendered]:
       lambda found: f"{found['end'] or '.'} ", records.text(record, "passage")
     ),
   }
-  number = records.field(record, "idx")
   for answer in answers or [records.UNLABELLED]:
     yield {
       "inputs": name_fields(fields),
       "targets": answer,
       "answers": answers,
-      "group": f"{number['passage']}-{number['query']}",
+      "group": records.group(record, "passage", "query"),
     }

@@ -49,10 +49,19 @@ EXTRA = {
     "TARGETS_FIELD='label'",
     "CLASS_LABELS=('no', 'yes')",
   ),
-  "tasks/sst2.gin": ("TASK_FILES={'train': 'train.jsonl'}",),
+  "tasks/data_set.gin": (
+    "TASK_FILES={'train': 'train.jsonl'}",
+    "DATA_SET='boolq'",
+    "CLASS_LABELS=('False', 'True')",
+  ),
+  "prompts/words.gin": ("PROMPT_WORDS=('commonsense', 'reading')",),
   **{
     f"tasks/{name}.gin": ("TASK_FILES={'train': 'train.jsonl'}",)
-    for name in ("ag_news", "boolq", "cb", "mrpc", "rte", "sst5")
+    for name in (
+      *("ag_news", "boolq", "cb", "cola", "copa", "mnli", "mrpc", "multirc"),
+      *("qnli", "qqp", "record", "rte", "squad", "sst2", "sst5", "stsb"),
+      *("wic", "wsc"),
+    )
   },
 }
 
@@ -119,7 +128,8 @@ def _setting(recipe):
     weights = WEIGHTS[:1] if name.startswith("byt5") else WEIGHTS
     return [model, recipe, TUNE], [*weights, *RUN], train.train
   if folder == "tasks":
-    run = [RUN[0], RUN[3], *([RUN[2]] if name == "file" else [])]
+    is_bare = name in ("file", "data_set")
+    run = [RUN[0], RUN[3], *([RUN[2]] if is_bare else [])]
     return [*EMBEDDED, TUNE, recipe], [*run, *extra], train.train
   return [*T5, TUNE, recipe], [*WEIGHTS, *RUN, *extra], train.train
 
