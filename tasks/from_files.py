@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from prompt_tuning.data import text_tasks
 from prompt_tuning.data.sources import Record, read_records
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.tasks import catalog
+from prompt_tuning.tasks import catalog, described
 from prompt_tuning.tasks.data_set import DataSet
 from prompt_tuning.tasks.text_form import Rendered, TextForm
 
@@ -46,15 +46,15 @@ def add(
     ValueError: There is no such data set or form, the vocabulary does not read
       the form's sentinel, or another task has the name.
   """
-  described, form = catalog.data_set(data_set), TextForm.of(text_form)
-  form.check(vocabulary, index=described.index)
+  found, form = catalog.data_set(data_set), TextForm.of(text_form)
+  form.check(vocabulary, index=found.index)
   return text_tasks.add(
     name or data_set,
     {
       split: functools.partial(
         _read,
         path,
-        data_set=described,
+        data_set=found,
         split=split,
         form=form,
         field_names=field_names,
@@ -63,8 +63,8 @@ def add(
       for split, path in files.items()
     },
     vocabulary=vocabulary,
-    metric_fns=described.metric_fns,
-    postprocess_fn=described.postprocess_fn,
+    metric_fns=found.metric_fns,
+    postprocess_fn=found.postprocess_fn,
   )
 
 
@@ -87,23 +87,19 @@ def data_set_task(
   """
   name = name or data_set
   how = (TextForm.of(text_form).value, field_names and tuple(field_names))
-  described = (data_set, sorted(files.items()), how, prompt_index)
-  if _DESCRIBED.get(name) == (described, vocabulary.fingerprint):
-    return name
-  add(
-    data_set,
-    files,
-    vocabulary=vocabulary,
-    name=name,
-    text_form=text_form,
-    field_names=field_names,
-    prompt_index=prompt_index,
+  return described.once(
+    name,
+    (data_set, sorted(files.items()), how, prompt_index, vocabulary),
+    lambda: add(
+      data_set,
+      files,
+      vocabulary=vocabulary,
+      name=name,
+      text_form=text_form,
+      field_names=field_names,
+      prompt_index=prompt_index,
+    ),
   )
-  _DESCRIBED[name] = (described, vocabulary.fingerprint)
-  return name
-
-
-_DESCRIBED: dict[str, tuple] = {}
 
 
 def _read(

@@ -130,7 +130,8 @@ def _setting(recipe):
   if folder == "tasks":
     is_bare = name in ("file", "data_set")
     run = [RUN[0], RUN[3], *([RUN[2]] if is_bare else [])]
-    return [*EMBEDDED, TUNE, recipe], [*run, *extra], train.train
+    of_files = ["tasks/boolq.gin"] if name == "tfds" else []
+    return [*EMBEDDED, TUNE, *of_files, recipe], [*run, *extra], train.train
   return [*T5, TUNE, recipe], [*WEIGHTS, *RUN, *extra], train.train
 
 
