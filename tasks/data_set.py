@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prompt_tuning.tasks import answers, records
-from prompt_tuning.tasks.text_form import Rendered, TextForm
+from prompt_tuning.tasks.text_form import Rendered, TextForm, text_form_of
 
 Render = Callable[[records.Record], Iterator[Rendered]]
 """Makes the plain text examples of a record."""
@@ -67,7 +67,7 @@ class DataSet:
     Raises:
       ValueError: A record is malformed, or there is no such form.
     """
-    text_form = TextForm.of(form)
+    text_form = text_form_of(form)
     for record in of_records:
       for example in text_form.apply(
         self.render(record), name=self.title or self.name, index=self.index

@@ -11,7 +11,7 @@ from prompt_tuning.data.sources import Record, read_records
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.tasks import catalog, described
 from prompt_tuning.tasks.data_set import DataSet
-from prompt_tuning.tasks.text_form import Rendered, TextForm
+from prompt_tuning.tasks.text_form import Rendered, TextForm, text_form_of
 
 
 def add(
@@ -46,7 +46,7 @@ def add(
     ValueError: There is no such data set or form, the vocabulary does not read
       the form's sentinel, or another task has the name.
   """
-  found, form = catalog.data_set(data_set), TextForm.of(text_form)
+  found, form = catalog.data_set(data_set), text_form_of(text_form)
   form.check(vocabulary, index=found.index)
   return text_tasks.add(
     name or data_set,
@@ -86,7 +86,7 @@ def data_set_task(
     The task's name, to be used as MIXTURE_OR_TASK_NAME.
   """
   name = name or data_set
-  how = (TextForm.of(text_form).value, field_names and tuple(field_names))
+  how = (text_form_of(text_form).value, field_names and tuple(field_names))
   return described.once(
     name,
     (data_set, sorted(files.items()), how, prompt_index, vocabulary),

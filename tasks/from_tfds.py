@@ -16,7 +16,7 @@ from prompt_tuning.data import text_tasks
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.tasks import catalog, described
 from prompt_tuning.tasks.data_set import DataSet
-from prompt_tuning.tasks.text_form import Rendered, TextForm
+from prompt_tuning.tasks.text_form import Rendered, TextForm, text_form_of
 
 
 def add(
@@ -43,7 +43,7 @@ def add(
   Raises:
     ValueError: As `from_files.add`.
   """
-  found, form = catalog.data_set(data_set), TextForm.of(text_form)
+  found, form = catalog.data_set(data_set), text_form_of(text_form)
   form.check(vocabulary, index=found.index)
   return text_tasks.add(
     name or data_set,
@@ -74,7 +74,7 @@ def data_set_task(
   name = name or data_set
   return described.once(
     name,
-    ("tfds", data_set, TextForm.of(text_form), vocabulary),
+    ("tfds", data_set, text_form_of(text_form), vocabulary),
     lambda: add(
       data_set, vocabulary=vocabulary, name=name, text_form=text_form
     ),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.types import enum_member
 
 Rendered = dict[str, Any]
 """`inputs` and `targets`, strings, and what metrics want beside them."""
@@ -22,20 +23,6 @@ class TextForm(enum.Enum):
   PLAIN = "plain"
   NAMED = "named"
   INDEXED = "indexed"
-
-  @classmethod
-  def of(cls, form: "TextForm | str") -> "TextForm":
-    """Returns a form by its name.
-
-    Raises:
-      ValueError: There is no such form.
-    """
-    try:
-      return cls(form)
-    except ValueError as error:
-      raise ValueError(
-        f"the text form must be one of {[f.value for f in cls]}, got {form!r}"
-      ) from error
 
   def apply(
     self, examples: Iterator[Rendered], *, name: str, index: int | None
@@ -76,6 +63,15 @@ class TextForm(enum.Enum):
         f"as the id {expected}, but {vocabulary} reads {found}; use a "
         "SentencePiece vocabulary with extra ids"
       )
+
+
+def text_form_of(form: TextForm | str) -> TextForm:
+  """Returns a text form by its name.
+
+  Raises:
+    ValueError: There is no such form.
+  """
+  return enum_member(TextForm, form, name="text_form")
 
 
 def _sentinel(index: int) -> str:

@@ -54,6 +54,9 @@ EXTRA = {
     "DATA_SET='boolq'",
     "CLASS_LABELS=('False', 'True')",
   ),
+  "tasks/mixture_of_files.gin": (
+    "MIXTURE_FILES={'cb': {'train': 'train.jsonl'}}",
+  ),
   "prompts/words.gin": ("PROMPT_WORDS=('commonsense', 'reading')",),
   **{
     f"tasks/{name}.gin": ("TASK_FILES={'train': 'train.jsonl'}",)
@@ -128,7 +131,7 @@ def _setting(recipe):
     weights = WEIGHTS[:1] if name.startswith("byt5") else WEIGHTS
     return [model, recipe, TUNE], [*weights, *RUN], train.train
   if folder == "tasks":
-    is_bare = name in ("file", "data_set")
+    is_bare = name in ("file", "data_set", "mixture_of_files")
     run = [RUN[0], RUN[3], *([RUN[2]] if is_bare else [])]
     of_files = ["tasks/boolq.gin"] if name == "tfds" else []
     return [*EMBEDDED, TUNE, *of_files, recipe], [*run, *extra], train.train
