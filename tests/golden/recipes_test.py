@@ -63,7 +63,7 @@ EXTRA = {
     for name in (
       *("ag_news", "boolq", "cb", "cola", "copa", "mnli", "mrpc", "multirc"),
       *("qnli", "qqp", "record", "rte", "squad", "sst2", "sst5", "stsb"),
-      *("wic", "wsc"),
+      *("wic", "wsc", "mrpc_from_qqp", "qqp_from_mrpc"),
     )
   },
 }

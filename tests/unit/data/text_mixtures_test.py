@@ -176,6 +176,7 @@ def test_tasks_of_another_vocabulary_do_not_mix(tasks):
       sys.modules["seqio"].TaskRegistry.remove(other.name)
 
 
+@pytest.mark.slow
 def test_seqio_learns_of_it_when_it_is_imported():
   pytest.importorskip("seqio", reason="this is what is tested")
   script = (
