@@ -15,9 +15,11 @@ from prompt_tuning.data.sources import read_records
 from prompt_tuning.data.vocabularies import ByteVocabulary
 from prompt_tuning.tasks import from_files, from_tfds
 from prompt_tuning.tasks.catalog import DATA_SETS
+from prompt_tuning.tasks.rendering import space_punctuation
 from prompt_tuning.testing import shared
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="is what is read")
+tf = pytest.importorskip("tensorflow", reason="T5 makes its text with it")
 
 _ROWS = {
   "boolq": [
@@ -205,3 +207,74 @@ def test_records_that_tfds_makes_of_real_files(file, name, tmp_path):
   ]
   assert texts[0] == texts[1]
   assert len(made) > 10
+
+
+def spaced_by_tensorflow(texts):
+  """Spaces around punctuation, as T5's regular expressions put them."""
+  texts = tf.strings.regex_replace(texts, "([[:punct:]])", r" \1 ")
+  texts = tf.strings.regex_replace(texts, r"\s+", " ")
+  return [text.decode() for text in texts.numpy().tolist()]
+
+
+def test_spaces_around_punctuation_are_tensorflows():
+  every = "".join(map(chr, range(1, 0x2100)))
+  texts = [f"a{sign}b  {sign}" for sign in every if sign.isprintable()]
+  # What Unicode calls space or punctuation, and TensorFlow does not.
+  texts += ["a\u00a0b", "a\u2003b", "a\vb", "a\t\r\n\fb", "¿a?b", "«a»", ""]
+  assert list(map(space_punctuation, texts)) == spaced_by_tensorflow(texts)
+
+
+def test_reading_text_is_made_as_tensorflow_makes_it():
+  path = shared.data_path("qa/squad_v1/validation_subset.jsonl.xz")
+  records = [record.fields for record in read_records(str(path))]
+  made = list(DATA_SETS["squad"].examples(records, split="validation"))
+  question, context, answer = (
+    spaced_by_tensorflow([get(record) for record in records])
+    for get in (
+      lambda record: record["question"],
+      lambda record: record["context"],
+      lambda record: record["answers"][0],
+    )
+  )
+  assert [example["targets"] for example in made] == answer
+  joined = tf.strings.join(
+    ["question:", question, "context:", context], separator=" "
+  )
+  joined = tf.strings.regex_replace(joined, r"\s+", " ").numpy().tolist()
+  assert [example["inputs"].encode() for example in made] == joined
+
+
+@pytest.mark.parametrize(
+  "passage",
+  [
+    "It ends.\n@highlight\nAnd goes on\n@highlight\nand on",
+    "Who?\n@highlight\n'Bob'\n@highlight\n\"Ann\"\n@highlight\nend!",
+    "So!\n@highlight\n@highlight\nonce\n@highlight\n\n@highlight\ntwice",
+    "No @highlight here\n",
+    "\n@highlight\nIt begins so",
+  ],
+)
+def test_highlights_are_joined_as_tensorflow_joins_them(passage):
+  wanted = tf.strings.regex_replace(passage, "([.?!\"'])\n@highlight\n", r"\1 ")
+  wanted = tf.strings.regex_replace(wanted, "\n@highlight\n", ". ")
+  record = {
+    "passage": passage,
+    "query": "@placeholder",
+    "entities": ["Bob"],
+    "answers": ["Bob"],
+    "idx": {"passage": 0, "query": 0},
+  }
+  (example,) = DATA_SETS["record"].examples([record], split="validation")
+  text = example["inputs"].split("passage: ", 1)[1]
+  assert text == wanted.numpy().decode()
+
+
+def test_similarities_are_rounded_as_tensorflow_rounds_them():
+  labels = [number / 1000 for number in range(5001)]
+  wanted = tf.as_string(tf.round(tf.constant(labels) * 5) / 5, precision=1)
+  made = DATA_SETS["stsb"].examples(
+    ({"sentence1": "a", "sentence2": "b", "label": label} for label in labels),
+    split="validation",
+  )
+  texts = [example["targets"].encode() for example in made]
+  assert texts == wanted.numpy().tolist()
