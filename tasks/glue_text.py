@@ -57,17 +57,11 @@ def stsb(record: records.Record) -> Iterator[Rendered]:
   Raises:
     ValueError: The label is no number.
   """
-  label = records.field(record, "label", "score")
-  try:
-    # Halves go to the even number of steps, as TensorFlow rounds.
-    rounded = round(float(label) * _STEPS_PER_POINT) / _STEPS_PER_POINT
-  except (TypeError, ValueError) as error:
-    raise ValueError(
-      f"the label must be a similarity from 0 to 5, got {label!r}"
-    ) from error
+  labels = [record.get("label"), record.get("score")]
+  given = [label for label in labels if label is not None]
   yield {
     "inputs": name_fields(_two_sentences(record)),
-    "targets": f"{rounded:.1f}",
+    "targets": _similarity(given[0]) if given else records.UNLABELLED,
   } | records.numbered(record)
 
 
@@ -98,6 +92,17 @@ def rte(record: records.Record) -> Iterator[Rendered]:
 def wnli(record: records.Record) -> Iterator[Rendered]:
   """WNLI: does a sentence with its pronoun replaced follow?"""
   yield classify(record, _two_sentences(record), words=WINOGRAD)
+
+
+def _similarity(label: object) -> str:
+  try:
+    # Halves go to the even number of steps, as TensorFlow rounds.
+    steps = round(float(str(label)) * _STEPS_PER_POINT)
+  except (OverflowError, ValueError) as error:
+    raise ValueError(
+      f"the label must be a similarity from 0 to 5, got {label!r}"
+    ) from error
+  return f"{steps / _STEPS_PER_POINT:.1f}"
 
 
 def _two_sentences(record: records.Record) -> dict[str, str]:

@@ -250,9 +250,15 @@ def test_similarity_is_rounded_as_float32_rounds_it():
     assert plain("stsb", pair)[0]["targets"] == wanted
 
 
-def test_a_similarity_that_is_no_number_is_an_error():
-  with pytest.raises(ValueError, match="similarity from 0 to 5, got 'much'"):
-    plain("stsb", {"sentence1": "a", "sentence2": "b", "label": "much"})
+@pytest.mark.parametrize("label", ["much", "nan", "inf"])
+def test_a_similarity_that_is_no_number_is_an_error(label):
+  with pytest.raises(ValueError, match=f"from 0 to 5, got '{label}'"):
+    plain("stsb", {"sentence1": "a", "sentence2": "b", "label": label})
+
+
+def test_without_a_similarity_the_target_is_unknown():
+  (example,) = plain("stsb", {"sentence1": "a", "sentence2": "b"})
+  assert example["targets"] == "<unk>"
 
 
 def test_there_is_no_such_data_set():
