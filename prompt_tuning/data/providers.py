@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from prompt_tuning.data import streams, text_tasks
-from prompt_tuning.data.evaluation import Evaluator
+from prompt_tuning.data import streams, text_mixtures, text_tasks
+from prompt_tuning.data.evaluation import Answer, Evaluator, TaskResult
 from prompt_tuning.data.features import Example
 from prompt_tuning.data.text_evaluation import TextEvaluator, check_evaluation
 from prompt_tuning.data.vocabularies import Vocabulary
@@ -92,13 +92,17 @@ def find(
   task = text_tasks.get(name)
   if task is not None and not use_cached:
     return TextProvider(task)
+  mixture = text_mixtures.get(name)
+  if mixture is not None and not use_cached:
+    return MixtureProvider(mixture)
   try:
     # Importing it takes seconds, which text tasks do not owe.
     from prompt_tuning.data.seqio_provider import SeqioProvider
   except ImportError as error:
-    names = [task.name for task in text_tasks.everything()]
+    known = [*text_tasks.everything(), *text_mixtures.everything()]
+    names = [task_or_mixture.name for task_or_mixture in known]
     raise ValueError(
-      f"there is no text task {name!r} (near names: "
+      f"there is no text task or mixture {name!r} (near names: "
       f"{text_tasks.near(name, names)}), and seqio, whose task or cache it may "
       f"be, cannot be imported: {error}"
     ) from error
@@ -148,6 +152,92 @@ class TextProvider:
   def evaluator(self, **settings: Any) -> Evaluator:
     """See `Provider`."""
     return TextEvaluator(self.task, **settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureProvider:
+  """A mixture of text tasks.
+
+  Attributes:
+    mixture: The mixture.
+  """
+
+  mixture: text_mixtures.TextMixture
+
+  def check_vocabulary(self, vocabulary: Vocabulary) -> None:
+    """Raises a ValueError if the tasks' vocabulary is another."""
+    for task in self.mixture.tasks:
+      TextProvider(task).check_vocabulary(vocabulary)
+
+  def check_split(self, split: str) -> None:
+    """See `Provider`; tasks without the split are left out."""
+    for task in self.mixture.having(split):
+      task.check_split(split)
+
+  def check_evaluation(self, split: str) -> None:
+    """See `Provider`; tasks without the split or metrics are left out."""
+    for task in self._measured(split):
+      check_evaluation(task, split)
+
+  def examples(self, split: str) -> list[Example]:
+    """Raises a ValueError: a mixture has no order."""
+    raise ValueError(
+      f"{self.mixture.name!r} is a mixture of "
+      f"{[task.name for task in self.mixture.tasks]}; read one of its tasks"
+    )
+
+  def stream(
+    self, split: str, *, seed: int, targets: Targets | None
+  ) -> streams.ExampleStream:
+    """See `Provider`; tasks without the split are left out."""
+    tasks = self.mixture.having(split)
+    examples = {task.name: task.examples(split) for task in tasks}
+    for name, of_task in examples.items():
+      check_targets(name, of_task, targets)
+    return streams.MixtureStream(
+      {
+        name: streams.ExamplesInMemory(of_task, seed=seed)
+        for name, of_task in examples.items()
+      },
+      rates={
+        name: self.mixture.rate(len(of_task))
+        for name, of_task in examples.items()
+      },
+      seed=seed,
+    )
+
+  def evaluator(self, **settings: Any) -> Evaluator:
+    """See `Provider`; each task is evaluated for itself."""
+    tasks = self._measured(settings.get("split", "validation"))
+    return _Evaluators([TextEvaluator(task, **settings) for task in tasks])
+
+  def _measured(self, split: str) -> list[text_tasks.TextTask]:
+    measured = [t for t in self.mixture.having(split) if t.metric_fns]
+    if not measured:
+      raise ValueError(
+        f"nothing to evaluate: no task of the mixture {self.mixture.name!r} "
+        f"that has a split {split!r} has metrics"
+      )
+    return measured
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluators:
+  """Evaluates several tasks, one after another."""
+
+  tasks: Sequence[TextEvaluator]
+
+  def evaluate(
+    self,
+    *,
+    predict: Answer | None = None,
+    score: Answer | None = None,
+    step: int | None = None,
+  ) -> dict[str, TaskResult]:
+    results: dict[str, TaskResult] = {}
+    for task in self.tasks:
+      results |= task.evaluate(predict=predict, score=score, step=step)
+    return results
 
 
 def check_targets(

@@ -18,7 +18,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from prompt_tuning.data import text_tasks, vocabularies
+from prompt_tuning.data import text_mixtures, text_tasks, vocabularies
 
 # Of seqio's own steps, which need none, TensorFlow would parse and rewrite the
 # source: seconds before the first example.
@@ -143,6 +143,21 @@ def register(task: text_tasks.TextTask) -> seqio.Task:
   )
 
 
+def register_mixture(mixture: text_mixtures.TextMixture) -> seqio.Mixture:
+  """Makes a text mixture a seqio Mixture of the same name.
+
+  Raises:
+    ValueError: seqio has another mixture or task of that name.
+  """
+
+  def rate(task: seqio.Task) -> float:
+    return mixture.rate(task.num_input_examples("train") or 0)
+
+  # What is only evaluated is never drawn, and so needs no rate.
+  drawn = [(t.name, rate if "train" in t.splits else 0) for t in mixture.tasks]
+  return seqio.MixtureRegistry.add(mixture.name, drawn)
+
+
 def as_numpy(example: Mapping[str, Any]) -> dict[str, Any]:
   """Text becomes str, token ids int32, other numbers plain, lists lists."""
   converted: dict[str, Any] = {}
@@ -179,3 +194,5 @@ def _dense(example: Any) -> Any:
 
 for _task in text_tasks.everything():
   register(_task)
+for _mixture in text_mixtures.everything():
+  register_mixture(_mixture)

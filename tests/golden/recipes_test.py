@@ -53,10 +53,22 @@ EXTRA = {
     "TARGETS_FIELD='label'",
     "CLASS_LABELS=('no', 'yes')",
   ),
-  "tasks/sst2.gin": ("TASK_FILES={'train': 'train.jsonl'}",),
+  "tasks/data_set.gin": (
+    "TASK_FILES={'train': 'train.jsonl'}",
+    "DATA_SET='boolq'",
+    "CLASS_LABELS=('False', 'True')",
+  ),
+  "tasks/mixture_of_files.gin": (
+    "MIXTURE_FILES={'cb': {'train': 'train.jsonl'}}",
+  ),
+  "prompts/words.gin": ("PROMPT_WORDS=('commonsense', 'reading')",),
   **{
     f"tasks/{name}.gin": ("TASK_FILES={'train': 'train.jsonl'}",)
-    for name in ("ag_news", "boolq", "cb", "mrpc", "rte", "sst5")
+    for name in (
+      *("ag_news", "boolq", "cb", "cola", "copa", "mnli", "mrpc", "multirc"),
+      *("qnli", "qqp", "record", "rte", "squad", "sst2", "sst5", "stsb"),
+      *("wic", "wsc", "mrpc_from_qqp", "qqp_from_mrpc"),
+    )
   },
 }
 
@@ -145,8 +157,10 @@ def _setting(recipe):
     weights = WEIGHTS[:1] if name.startswith("byt5") else WEIGHTS
     return [model, recipe, TUNE], [*weights, *RUN], train.train
   if folder == "tasks":
-    run = [RUN[0], RUN[3], *([RUN[2]] if name == "file" else [])]
-    return [*EMBEDDED, TUNE, recipe], [*run, *extra], train.train
+    is_bare = name in ("file", "data_set", "mixture_of_files")
+    run = [RUN[0], RUN[3], *([RUN[2]] if is_bare else [])]
+    of_files = ["tasks/boolq.gin"] if name == "tfds" else []
+    return [*EMBEDDED, TUNE, *of_files, recipe], [*run, *extra], train.train
   return [*T5, TUNE, recipe], [*WEIGHTS, *RUN, *extra], train.train
 
 

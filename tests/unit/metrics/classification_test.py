@@ -72,6 +72,22 @@ def test_macro_f1_equals_scikit_learn(seed, num_classes, invalid):
   assert result == {f"mean_{num_classes}class_f1": pytest.approx(wanted)}
 
 
+@pytest.mark.parametrize("invalid", [False, True])
+@pytest.mark.parametrize("num_classes", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(15))
+def test_matthews_equals_scikit_learn(seed, num_classes, invalid):
+  targets, predictions = random_labels(seed, num_classes, invalid=invalid)
+  wanted = 100 * sklearn_metrics().matthews_corrcoef(targets, predictions)
+  result = classification.matthews(targets, predictions)
+  assert result == {"matthews_corrcoef": pytest.approx(wanted)}
+
+
+def test_the_same_answer_to_all_has_no_matthews_correlation():
+  assert classification.matthews([0, 1, 1], [1, 1, 1]) == {
+    "matthews_corrcoef": 0.0
+  }
+
+
 def test_an_invalid_prediction_is_wrong_and_never_dropped():
   targets, predictions = ["yes", "no", "no", "yes"], ["yes", "hm", "no", "hm"]
   labels = {"positive_label": "yes", "negative_label": "no"}
@@ -99,6 +115,7 @@ def test_figures_are_plain_floats_of_numpy_labels_too():
     classification.accuracy,
     classification.f1,
     classification.f1_with_invalid,
+    classification.matthews,
     lambda t, p: classification.macro_f1(t, p, labels=[0, 1]),
     classification.prediction_spread,
   ],
