@@ -5,6 +5,8 @@ python -m prompt_tuning.neighbors --gin_file=models/embedded.gin \
   --gin.PROMPT_FILE="'runs/sentiment/prompts/best.npy'"
 """
 
+from absl import flags
+
 from prompt_tuning import config
 from prompt_tuning.runs import main as main_lib
 
@@ -15,7 +17,10 @@ def main(argv: list[str]) -> None:
   from prompt_tuning.runs import neighbors
 
   main_lib.parse(neighbors.neighbors)
-  print(config.call(neighbors.neighbors))
+  if flags.FLAGS.dry_run:
+    print(config.resolved_text(neighbors.neighbors))
+  else:
+    print(config.call(neighbors.neighbors))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from absl import app, flags
 from prompt_tuning import paths
 from prompt_tuning.runs import main as main_lib
 from prompt_tuning.sweeps import figure, page, results, tables
-from prompt_tuning.sweeps.jobs import read_record
+from prompt_tuning.sweeps.jobs import as_text, read_record
 
 FLAGS = flags.FLAGS
 
@@ -36,10 +36,7 @@ def main(argv: list[str]) -> None:
   table = tables.markdown(found)
   paths.write_text(folder / "report.md", table)
   paths.write_text(folder / "report.csv", tables.as_csv(found))
-  commands = [
-    "\n".join("python -m " + " ".join(command) for command in job["commands"])
-    for job in record["jobs"]
-  ]
+  commands = [as_text(job["commands"]) for job in record["jobs"]]
   text = page.page(found, picture=picture, commands=commands)
   paths.write_text(folder / "report.html", text)
   print(table)

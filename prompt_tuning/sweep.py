@@ -10,12 +10,13 @@ and skips what is done. `python -m prompt_tuning.report runs/length` tells what
 came out. --dry_run prints the commands of all jobs.
 """
 
+import os
 import signal
 from typing import Any
 
 from absl import app, flags
 
-from prompt_tuning import config
+from prompt_tuning import config, paths
 from prompt_tuning.runs import main as main_lib
 from prompt_tuning.sweeps import execution
 from prompt_tuning.sweeps import jobs as jobs_lib
@@ -43,11 +44,17 @@ def main(argv: list[str]) -> None:
     raise app.UsageError("name one recipe of an experiment, before the flags")
   if not FLAGS.sweep_dir:
     raise app.UsageError("--sweep_dir says where everything is kept")
+  if paths.is_remote(FLAGS.sweep_dir):
+    raise ValueError(
+      f"--sweep_dir={FLAGS.sweep_dir}: logs and records of a sweep are kept on "
+      "a local disk; name a local folder"
+    )
+  folder = os.path.normpath(FLAGS.sweep_dir)
   # As Ctrl-C: the job is told, and saves where it stands.
   signal.signal(signal.SIGTERM, _exit)
   grid = read_grid(argv[1])
   settings = jobs_lib.Settings(
-    folder=FLAGS.sweep_dir,
+    folder=folder,
     backbone=FLAGS.backbone,
     gin_files=FLAGS.gin_file,
     bindings=FLAGS.gin_bindings,
@@ -58,8 +65,13 @@ def main(argv: list[str]) -> None:
     for job in jobs:
       print(f"# {job.name}: {len(job.runs)} runs\n{job.text}\n")
     return
-  jobs_lib.write_record(FLAGS.sweep_dir, grid, jobs)
-  outcome = execution.run(FLAGS.sweep_dir, jobs)
+  jobs_lib.write_record(folder, grid, jobs)
+  try:
+    outcome = execution.run(folder, jobs)
+  except KeyboardInterrupt:
+    raise SystemExit(
+      "Interrupted; the command given again goes on where this stands."
+    ) from None
   if outcome.failed:
     raise ValueError(
       f"{len(outcome.failed)} of {len(jobs)} jobs broke off: "

@@ -97,7 +97,14 @@ class TextEvaluator:
       found[_SCORES] = columns["score"] = self._ask(score)
     metrics: dict[str, Any] = {}
     for metric in self._task.metric_fns:
-      metrics.update(metric(self._targets, found[_judges(metric)]))
+      values = metric(self._targets, found[_judges(metric)])
+      twice = sorted(set(values) & set(metrics))
+      if twice:
+        raise ValueError(
+          f"two metrics of task {self._task.name!r} give {', '.join(twice)}; "
+          "call one of them otherwise"
+        )
+      metrics.update(values)
     if self._output_dir is not None:
       self._write(paths.as_path(self._output_dir), metrics, columns, step)
     result = TaskResult(metrics, len(self._examples), self._cuts)
@@ -152,7 +159,8 @@ class TextEvaluator:
       | {key: column[index] for key, column in columns.items()}
       for index, example in enumerate(self._examples)
     ]
-    paths.write_text(file, _as_lines([*kept, {"step": step, **metrics}]))
+    if metrics:
+      paths.write_text(file, _as_lines([*kept, {"step": step, **metrics}]))
     paths.write_text(folder / f"{name}-{step:06}.jsonl", _as_lines(rows))
 
 
@@ -193,9 +201,12 @@ def _as_lines(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _plain(value: Any) -> Any:
-  """Returns what JSON can write of NumPy's numbers and arrays."""
+  """Returns what JSON can write of NumPy's numbers and arrays, and of bytes."""
   if isinstance(value, np.ndarray | np.generic):
     return value.tolist()
   if isinstance(value, bytes):
     return value.decode("utf-8", errors="replace")
-  return repr(value)
+  raise ValueError(
+    f"metrics, targets and predictions are written as JSON, got {value!r}; "
+    "return numbers, text, or lists of them"
+  )

@@ -17,7 +17,7 @@ from prompt_tuning.data.features import FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.evaluate import over_devices
 from prompt_tuning.evaluate.predictors import Predict
-from prompt_tuning.evaluate.tasks import TaskEvaluation, summarize
+from prompt_tuning.evaluate.tasks import TaskEvaluation, Verdicts, summarize
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts.layout import Layout
 from prompt_tuning.types import Array, Batch, Int, Params
@@ -40,6 +40,10 @@ class EnsembleEvaluation:
   def batch_size(self) -> int:
     """Inputs of a batch."""
     return self.each.batch_size
+
+  def rows(self, num_prompts: int) -> int:
+    """Returns the rows of a batch that a model with so many prompts gets."""
+    return num_prompts * self.each.batch_size
 
   def check(
     self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
@@ -65,44 +69,63 @@ class EnsembleEvaluation:
     Raises:
       ValueError: The model has a single prompt; or as `TaskEvaluation.prepare`.
     """
-    if model.num_prompts < 2:
-      raise ValueError(
-        "An ensemble needs at least two prompts; name their files in "
-        "PROMPT_FILES."
-      )
-    evaluator = self.each.evaluator(
-      model,
-      vocabulary=vocabulary,
-      lengths=lengths,
-      layout=layout,
-      output_dir=output_dir,
-      num_prompts=1,
-    )
+    check_num_prompts(model.num_prompts)
+    settings = {
+      "vocabulary": vocabulary,
+      "lengths": lengths,
+      "layout": layout,
+      "num_prompts": 1,
+    }
+    judge = self.each.evaluator(model, output_dir=output_dir, **settings)
+    # What is written is the vote's alone.
+    judge_of_each = self.each.evaluator(model, output_dir=None, **settings)
     predict = of_all_prompts(
       self.each.predictor.build(model, vocabulary=vocabulary, lengths=lengths),
       model,
     )
 
     def measure(params: Params, step: int) -> Mapping[str, float]:
-      kept = _Kept(
-        lambda batches: over_devices.answers(
+      verdicts = Verdicts(vocabulary, self.each.labels)
+      kept = _Kept()
+
+      def ask(batches):
+        answers = over_devices.answers(
           predict, params, batches, seed=self.each.seed
-        ),
-        vocabulary.decode,
-      )
-      results = {}
-      members = {
-        f"prompt_{n}": kept.of_prompt(n) for n in range(model.num_prompts)
+        )
+        for batch, found in kept.keep(answers):
+          votes = [
+            majority(r, decode=vocabulary.decode) for r in found.tolist()
+          ]
+          yield batch, np.asarray(votes)
+
+      found = {
+        ENSEMBLE: judge.evaluate(
+          predict=lambda batches: verdicts.watch(ask(batches)), step=step
+        )
       }
-      # The ensemble last: the folder holds what was found last at a step.
-      asked: dict[str, Answer] = {**members, ENSEMBLE: kept.vote}
-      for name, answer in asked.items():
-        found = evaluator.evaluate(predict=answer, step=step)
-        metrics = summarize({task: r.metrics for task, r in found.items()})
-        results |= {f"{name}/{key}": value for key, value in metrics.items()}
-      return results
+      verdicts.log()
+      for number in range(model.num_prompts):
+        found[f"prompt_{number}"] = judge_of_each.evaluate(
+          predict=kept.of_prompt(number), step=step
+        )
+      return {
+        f"{who}/{name}": value
+        for who, tasks in found.items()
+        for name, value in summarize(
+          {task: result.metrics for task, result in tasks.items()}
+        ).items()
+      }
 
     return measure
+
+
+def check_num_prompts(number: int) -> None:
+  """Raises a ValueError unless so many prompts can vote."""
+  if number < 2:
+    raise ValueError(
+      f"An ensemble needs at least two prompts, got {number}; name their files "
+      "in PROMPT_FILES."
+    )
 
 
 def of_all_prompts(predict: Predict, model: T5) -> over_devices.Answer:
@@ -172,36 +195,29 @@ def majority(
 
 
 class _Kept:
-  """Answers of all prompts, found once and given out prompt by prompt."""
+  """Answers of all prompts, task by task, found once and given out again."""
 
-  def __init__(self, answer: Answer, decode: Callable[[Sequence[int]], str]):
-    self._answer = answer
-    self._decode = decode
-    self._found: list[np.ndarray] | None = None
+  def __init__(self):
+    self._tasks: list[list[tuple[np.ndarray, np.ndarray]]] = []
 
-  def vote(
-    self, batches: Iterable[EvaluationBatch]
+  def keep(
+    self, answers: Iterable[tuple[EvaluationBatch, np.ndarray]]
   ) -> Iterator[tuple[EvaluationBatch, np.ndarray]]:
-    """Gives what most prompts answer."""
-    for batch, answers in self._all(batches):
-      votes = [majority(r, decode=self._decode) for r in answers.tolist()]
-      yield batch, np.asarray(votes)
+    """Passes the answers for the next task on, and keeps them."""
+    own: list[tuple[np.ndarray, np.ndarray]] = []
+    self._tasks.append(own)
+    for batch, found in answers:
+      own.append((batch.indices, found))
+      yield batch, found
 
   def of_prompt(self, number: int) -> Answer:
-    """Returns what gives the answers of one prompt."""
-    return lambda batches: (
-      (batch, answers[:, number]) for batch, answers in self._all(batches)
-    )
+    """Returns what gives one prompt's answers, for one task after the other."""
+    tasks = iter(self._tasks)
 
-  def _all(
-    self, batches: Iterable[EvaluationBatch]
-  ) -> Iterator[tuple[EvaluationBatch, np.ndarray]]:
-    """Gives the answers of all prompts; they come in the same batches."""
-    if self._found is not None:
-      yield from zip(batches, self._found, strict=True)
-      return
-    found = []
-    for batch, answers in self._answer(batches):
-      found.append(answers)
-      yield batch, answers
-    self._found = found
+    def answer(batches):
+      for batch, (indices, found) in zip(batches, next(tasks), strict=True):
+        # The same tasks come in the same order, in the same batches.
+        assert np.array_equal(batch.indices, indices), batch.indices
+        yield batch, found[:, number]
+
+    return answer

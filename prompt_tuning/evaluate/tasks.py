@@ -58,6 +58,11 @@ class TaskEvaluation:
 
   def __post_init__(self):
     check_shapes(batch_size=self.batch_size, length_buckets=self.length_buckets)
+    if self.num_examples is not None and self.num_examples < 1:
+      raise ValueError(
+        f"TaskEvaluation.num_examples must be at least 1, got "
+        f"{self.num_examples}; None evaluates all."
+      )
 
   def check(
     self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
@@ -105,7 +110,7 @@ class TaskEvaluation:
     )
 
     def measure(params: Params, step: int) -> Mapping[str, float]:
-      verdicts = _Verdicts(vocabulary, self.labels)
+      verdicts = Verdicts(vocabulary, self.labels)
 
       def answer(batches):
         return verdicts.watch(
@@ -125,7 +130,7 @@ class TaskEvaluation:
     vocabulary: Vocabulary,
     lengths: FeatureLengths,
     layout: Layout,
-    output_dir: str,
+    output_dir: str | None,
     num_prompts: int,
   ) -> Evaluator:
     """Reads the examples; returns what measures answers to them.
@@ -135,7 +140,7 @@ class TaskEvaluation:
       vocabulary: The model's.
       lengths: Tokens of inputs and targets.
       layout: Where slots stand.
-      output_dir: Where `inference_eval` is written.
+      output_dir: Where `inference_eval` is written; None for nowhere.
       num_prompts: Of how many prompts an example names one.
     """
     return self._find(vocabulary).evaluator(
@@ -148,9 +153,9 @@ class TaskEvaluation:
       batch_size=self.batch_size,
       length_buckets=self.length_buckets,
       split=self.split,
-      output_dir=str(paths.as_path(output_dir) / FOLDER)
-      if jax.process_index() == 0
-      else None,
+      output_dir=None
+      if output_dir is None or jax.process_index() != 0
+      else str(paths.as_path(output_dir) / FOLDER),
       num_examples=self.num_examples,
     )
 
@@ -166,7 +171,7 @@ class TaskEvaluation:
     return provider
 
 
-class _Verdicts:
+class Verdicts:
   """Targets and predictions of a classification, to see a collapse."""
 
   def __init__(self, vocabulary: Vocabulary, labels: Sequence[str] | None):

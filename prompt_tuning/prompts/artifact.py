@@ -220,7 +220,7 @@ def load_prompt(
 def stack_prompts(
   prompts: Sequence[SavedPrompt], *, sources: Sequence[str]
 ) -> SavedPrompt:
-  """Returns prompts that were tuned apart as one bank.
+  """Returns prompts that were tuned apart as one bank, of their latest step.
 
   Args:
     prompts: Of one shape, tuned on one backbone to be used in one way.
@@ -246,7 +246,14 @@ def stack_prompts(
         )
   card = first.card
   if card is not None:
-    card = dataclasses.replace(card, num_prompts=len(prompts))
+    steps = [saved.card.step for saved in prompts if saved.card is not None]
+    card = dataclasses.replace(
+      card,
+      num_prompts=len(prompts),
+      step=max(steps),
+      metric_name=None,
+      metric_value=None,
+    )
   return SavedPrompt(
     array=np.stack([saved.array for saved in prompts]), card=card
   )

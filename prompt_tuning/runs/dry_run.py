@@ -122,7 +122,9 @@ def evaluate(
       and data.
   """
   del unused
-  lengths = evaluate_lib.check(backbone, feature_lengths, evaluations)
+  lengths = evaluate_lib.check(
+    backbone, feature_lengths, evaluations, prompt_file
+  )
   network, lines = _frozen(backbone, prompt_file, allow_missing_card)
   for evaluation in evaluations:
     match evaluation:

@@ -11,6 +11,10 @@ from prompt_tuning import paths
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints.load import checkpoint_step
 from prompt_tuning.data.features import FeatureLengths
+from prompt_tuning.evaluate.ensemble import (
+  EnsembleEvaluation,
+  check_num_prompts,
+)
 from prompt_tuning.model import t5
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts.spec import PromptSpec
@@ -56,19 +60,19 @@ def evaluate(
     ValueError: If the prompt belongs to another backbone, or nothing is to be
       evaluated.
   """
-  lengths = check(backbone, feature_lengths, evaluations)
+  lengths = check(backbone, feature_lengths, evaluations, prompt_file)
   is_first = jax.process_index() == 0
   if is_first:
     paths.make_writable_dir(output_dir)
   network, step = load_network(
     backbone, prompt_file, allow_missing_card=allow_missing_card
   )
+  num_prompts = network.model.num_prompts
   network, params = on_devices(
     network,
     hardware,
     lengths=lengths,
-    # Evaluations of a user's own need not say.
-    batch_size=max(getattr(each, "batch_size", 1) for each in evaluations),
+    batch_size=max(_rows(each, num_prompts) for each in evaluations),
   )
   results: dict[str, float] = {}
   for evaluation in evaluations:
@@ -92,6 +96,7 @@ def check(
   backbone: Backbone,
   feature_lengths: Mapping[str, int],
   evaluations: Sequence[Evaluation],
+  prompt_file: PromptFile = None,
 ) -> FeatureLengths:
   """Checks the arguments of `evaluate` before weights and examples are read.
 
@@ -102,7 +107,21 @@ def check(
     raise ValueError("There is nothing to evaluate: `evaluations` is empty.")
   lengths = FeatureLengths.from_mapping(feature_lengths)
   preflight.check_evaluations(evaluations, backbone=backbone, lengths=lengths)
+  if any(isinstance(each, EnsembleEvaluation) for each in evaluations):
+    saved = load_prompt(backbone, prompt_file or None, allow_missing_card=True)
+    check_num_prompts(0 if saved is None else _num_prompts(saved))
   return lengths
+
+
+def _num_prompts(saved: artifact.SavedPrompt) -> int:
+  return len(saved.array) if saved.array.ndim == 3 else 1
+
+
+def _rows(evaluation: Evaluation, num_prompts: int) -> int:
+  """Returns the rows of a batch; evaluations of a user's own need not say."""
+  if isinstance(evaluation, EnsembleEvaluation):
+    return evaluation.rows(num_prompts)
+  return getattr(evaluation, "batch_size", 1)
 
 
 def on_devices(

@@ -41,6 +41,14 @@ def neighbors(
     ValueError: If the prompt belongs to another backbone, or there is no such
       prompt in the bank.
   """
+  ids = _words(backbone.vocabulary)
+  if not 1 <= count <= len(ids):
+    raise ValueError(
+      f"NEIGHBORS must be from 1 to the {len(ids)} pieces of the vocabulary, "
+      f"got {count}."
+    )
+  if output_file is not None:
+    paths.check_writable_file(output_file)
   saved = artifact.load_prompt(
     prompt_file,
     expected_width=backbone.config.embed_dim,
@@ -57,7 +65,6 @@ def neighbors(
   prompt = bank[prompt_index]
   table = np.asarray(float_table(loaded.params["token_embedder"]), np.float32)
   vocabulary = backbone.vocabulary
-  ids = _words(vocabulary)
   pieces = {label: vocabulary.encode(label) for label in labels or ()}
   text = _describe(
     vocabulary,
@@ -106,13 +113,18 @@ def _describe(
     zip(found.ids.tolist(), found.similarities.tolist(), strict=True)
   ):
     words = [
-      f"`{vocabulary.piece(piece)}` {cosine:.2f}"
+      f"{_code(vocabulary, piece)} {cosine:.2f}"
       for piece, cosine in zip(row, near, strict=True)
     ]
     lines.append(f"| {position} | {', '.join(words)} |")
   lines += ["", "| nearest piece | soft tokens |", "| --- | --- |"]
   lines += [
-    f"| `{vocabulary.piece(piece)}` | {', '.join(map(str, positions))} |"
+    f"| {_code(vocabulary, piece)} | {', '.join(map(str, positions))} |"
     for piece, positions in found.clusters().items()
   ]
   return "\n".join(lines) + "\n"
+
+
+def _code(vocabulary: Vocabulary, piece: int) -> str:
+  # A bar would end the cell of the table.
+  return "`" + vocabulary.piece(piece).replace("|", "\\|") + "`"

@@ -6,18 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from absl import logging
 
 from prompt_tuning import paths
 from prompt_tuning.config.errors import ConfigError
 from prompt_tuning.sweeps.jobs import DONE, Job
+from prompt_tuning.sweeps.results import has_ended
 
 LOG = "log.txt"
-# What `train.run` writes of a run, and says of one that was not told to end.
-_ENDED = "ended.json"
-_BY_ITSELF = ("finished", "early stopped")
 _TAIL_LINES = 5
 
 
@@ -87,7 +84,7 @@ def run(
     begin = time.monotonic()
     statuses = [start(command, place / LOG) for command in job.commands]
     seconds = time.monotonic() - begin
-    not_ended = _not_ended(folder, job)
+    not_ended = [run for run in job.runs if not has_ended(folder, run)]
     if any(statuses) or not_ended:
       failed.append(job.name)
       logging.error(
@@ -103,35 +100,22 @@ def run(
   return Outcome(skipped, done, failed)
 
 
-def _not_ended(folder: paths.PathLike, job: Job) -> list[str]:
-  """Returns the runs that have not ended by themselves.
-
-  A job that was told to stop saves and exits without an error.
-  """
-  return [
-    run.folder
-    for run in job.runs
-    if _reason(paths.as_path(folder) / run.folder / _ENDED) not in _BY_ITSELF
-  ]
-
-
-def _reason(path: Any) -> str:
-  return (
-    json.loads(paths.read_text(path))["reason"] if paths.exists(path) else ""
-  )
-
-
 def _process(command: Sequence[str], log: paths.PathLike) -> int:
   with open(log, "ab") as file:
     process = subprocess.Popen(
-      [sys.executable, "-m", *command], stdout=file, stderr=subprocess.STDOUT
+      [sys.executable, "-m", *command],
+      stdout=file,
+      stderr=subprocess.STDOUT,
+      # A second signal would end it unsaved: it gets none but ours.
+      start_new_session=True,
     )
     try:
       return process.wait()
-    finally:
+    except BaseException:
       # Whoever ends the sweep ends the job, which saves where it stands.
       process.terminate()
       process.wait()
+      raise
 
 
 def _tail(log: paths.PathLike) -> str:

@@ -11,8 +11,8 @@ def png(results: Results) -> bytes:
   Bars are standard deviations. A cell that is not whole is left out.
 
   Raises:
-    ImportError: matplotlib is not installed; it comes with the extra `report`.
-    ValueError: No cell is whole.
+    ValueError: No cell is whole; or matplotlib is not installed, which comes
+      with the extra `report`.
   """
   whole = [cell for cell in results.cells if cell.is_whole]
   if not whole:
@@ -20,7 +20,7 @@ def png(results: Results) -> bytes:
   try:
     from matplotlib.figure import Figure
   except ImportError as error:
-    raise ImportError(
+    raise ValueError(
       "drawing needs matplotlib: pip install 'prompt-tuning[report]', or give "
       "--nofigure"
     ) from error

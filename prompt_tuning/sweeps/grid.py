@@ -50,6 +50,7 @@ class Grid:
     program: "train_jointly", or "train" for one run after the other.
     metric: What is compared, `<task>/<metric>`; "mean/score" is the mean over
       tasks of the mean of each task's metrics, as SuperGLUE's score is.
+    larger_is_better: False for a loss.
 
   Raises:
     ConfigError: An axis is empty, two have the same name, or nothing repeats.
@@ -64,6 +65,7 @@ class Grid:
   repeats: str = "RANDOM_SEED"
   program: Program | str = Program.TRAIN_JOINTLY
   metric: str = "mean/score"
+  larger_is_better: bool = True
 
   def __post_init__(self):
     program = enum_member(Program, self.program, name="Grid.program")

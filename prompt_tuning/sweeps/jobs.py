@@ -65,7 +65,7 @@ class Job:
   @property
   def text(self) -> str:
     """The commands, as one would type them."""
-    return "\n".join(f"python -m {shlex.join(each)}" for each in self.commands)
+    return as_text(self.commands)
 
 
 def plan(grid: Grid, settings: Settings) -> list[Job]:
@@ -99,12 +99,30 @@ def write_record(
     changed = [key for key in record if kept.get(key) != record[key]]
     if changed:
       raise ConfigError(
-        f"{path} is of another experiment: it has other {', '.join(changed)}. "
-        "Name another --sweep_dir, or give the command again as it was."
+        f"{path} is of another experiment: it has other {', '.join(changed)}"
+        f"{_first_difference(kept, record)}. Name another --sweep_dir, or give "
+        "the command again as it was."
       )
     return
   paths.make_writable_dir(folder)
   paths.write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def _first_difference(kept: Any, record: Any) -> str:
+  """Says where the words of two commands differ first."""
+  words = [
+    [word for job in each["jobs"] for line in job["commands"] for word in line]
+    for each in (kept, record)
+  ]
+  for there, here in zip(*words, strict=False):
+    if there != here:
+      return f" (there {there!r}, here {here!r})"
+  return ""
+
+
+def as_text(commands: Sequence[Sequence[str]]) -> str:
+  """Returns what follows `python -m`, as one would type it."""
+  return "\n".join(f"python -m {shlex.join(each)}" for each in commands)
 
 
 def read_record(folder: paths.PathLike) -> dict[str, Any]:
@@ -132,6 +150,7 @@ def _record(grid: Grid, jobs: Sequence[Job]) -> dict[str, Any]:
     "axes": axes,
     "repeats": grid.repeats,
     "metric": grid.metric,
+    "larger_is_better": grid.larger_is_better,
     "jobs": [
       {
         "name": job.name,

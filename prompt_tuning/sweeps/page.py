@@ -53,7 +53,7 @@ def _table(results: Results) -> str:
   head = [*results.axes, results.metric, "each run"]
   rows = ["".join(f"<th>{html.escape(name)}</th>" for name in head)]
   for cell in results.cells:
-    each = ", ".join(f"{run.best:.1f}" for run in cell.results.values())
+    each = ", ".join(tables.number(run.best) for run in cell.results.values())
     labels = "".join(
       f"<td>{html.escape(label)}</td>" for label in cell.coordinates.values()
     )

@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prompt_tuning import paths
-from prompt_tuning.sweeps.jobs import DONE
+from prompt_tuning.sweeps.jobs import RunRecord
 
+# What `train.run` writes of a run, and says of one that ended by itself.
+_ENDED = "ended.json"
+_BY_ITSELF = ("finished", "early stopped")
 _METRICS = "metrics.jsonl"
 _EVALUATIONS = "training_eval/"
 
@@ -107,18 +110,31 @@ def read(folder: paths.PathLike, record: Mapping[str, Any]) -> Results:
     record: What `jobs.read_record` returns.
 
   Raises:
-    ValueError: A run has ended without the metric.
+    ValueError: Runs have ended, and none with the metric.
   """
   folder, repeats = paths.as_path(folder), record["repeats"]
   ended: dict[tuple[str, ...], RunResult] = {}
   axes = [name for name in record["axes"] if name != repeats]
-  for job in record["jobs"]:
-    if not paths.exists(folder / job["name"] / DONE):
+  runs = [RunRecord(**run) for job in record["jobs"] for run in job["runs"]]
+  unmeasured = []
+  for run in runs:
+    if not has_ended(folder, run):
       continue
-    for run in job["runs"]:
-      point = run["coordinates"]
-      key = (*(point[name] for name in axes), point[repeats])
-      ended[key] = _read_run(folder / run["folder"], record["metric"])
+    found = _read_run(
+      folder / run.folder,
+      record["metric"],
+      larger_is_better=record["larger_is_better"],
+    )
+    if found is None:
+      unmeasured.append(run.folder)
+      continue
+    point = run.coordinates
+    ended[*(point[name] for name in axes), point[repeats]] = found
+  if unmeasured and not ended:
+    raise ValueError(
+      f"no run has an evaluation with {record['metric']!r}; {unmeasured[0]} is "
+      "one of them. Name a metric that they have in Grid.metric"
+    )
   cells = []
   for labels in itertools.product(*(record["axes"][name] for name in axes)):
     found = {
@@ -137,13 +153,27 @@ def read(folder: paths.PathLike, record: Mapping[str, Any]) -> Results:
   )
 
 
+def has_ended(folder: paths.PathLike, run: RunRecord) -> bool:
+  """Returns whether a run ended by itself: not told to, and without an error.
+
+  A job that was told to stop saves and exits as one that is done.
+  """
+  path = paths.as_path(folder) / run.folder / _ENDED
+  if not paths.exists(path):
+    return False
+  return json.loads(paths.read_text(path))["reason"] in _BY_ITSELF
+
+
 def describe(coordinates: Mapping[str, str]) -> str:
   """Returns a point of the grid as text."""
   pairs = [f"{name}={label}" for name, label in coordinates.items()]
   return ", ".join(pairs) or "all"
 
 
-def _read_run(folder: Any, metric: str) -> RunResult:
+def _read_run(
+  folder: Any, metric: str, *, larger_is_better: bool
+) -> RunResult | None:
+  """Returns what came of a run; None if it has no finite metric."""
   task, _, name = metric.rpartition("/")
   path = folder / _METRICS
   lines = paths.read_text(path).splitlines() if paths.exists(path) else []
@@ -154,11 +184,9 @@ def _read_run(folder: Any, metric: str) -> RunResult:
       values[line["step"]] = math.nan if value is None else float(value)
   finite = {step: v for step, v in values.items() if not math.isnan(v)}
   if not finite:
-    raise ValueError(
-      f"{path} has no evaluation with {metric!r}; name one that it has in "
-      "Grid.metric"
-    )
-  best_step = max(finite, key=lambda step: (finite[step], -step))
+    return None
+  sign = 1 if larger_is_better else -1
+  best_step = max(finite, key=lambda step: (sign * finite[step], -step))
   last_step = max(values)
   return RunResult(
     best=finite[best_step],

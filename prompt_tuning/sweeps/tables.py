@@ -47,9 +47,21 @@ def figure_text(cell: Cell) -> str:
     total = len(cell.results) + len(cell.missing)
     return f"{len(cell.results)} of {total} runs"
   deviation = cell.deviation()
-  return f"{cell.mean():.1f}" + (
-    "" if deviation is None else f" ± {deviation:.1f}"
+  mean = cell.mean()
+  return number(mean) + (
+    "" if deviation is None else f" ± {number(deviation, beside=mean)}"
   )
+
+
+def number(value: float, *, beside: float | None = None) -> str:
+  """Returns a percentage with one digit, what is small with three.
+
+  Args:
+    value: The number.
+    beside: The number whose digits decide, as of a deviation the mean's.
+  """
+  is_large = abs(value if beside is None else beside) >= 10
+  return f"{value:.1f}" if is_large else f"{value:.3g}"
 
 
 def _rows(results: Results) -> list[str]:
@@ -59,7 +71,7 @@ def _rows(results: Results) -> list[str]:
   }
   columns[results.metric] = figure_text
   columns["each run"] = lambda cell: ", ".join(
-    f"{run.best:.1f}" for run in cell.results.values()
+    number(run.best) for run in cell.results.values()
   )
   columns["best step"] = lambda cell: ", ".join(
     str(run.best_step) for run in cell.results.values()

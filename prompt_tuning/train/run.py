@@ -38,7 +38,7 @@ Evaluate = Callable[[Params, int], Mapping[str, float]]
 
 
 ENDED = "ended.json"
-"""In MODEL_DIR: the reason for which a run ended, and its step."""
+"""In MODEL_DIR: the reason for which a run ended, or "running"; its step."""
 
 
 class StopReason(enum.Enum):
@@ -146,6 +146,7 @@ class Run:
     if self.pause is None:
       self.pause = self.meter.paused
     self.writer.rewind(self.step if self.start.resumed else -1)
+    self._write_end("running")
 
   def close(self) -> None:
     """Ends the display; all metrics that were read are on disk then."""
@@ -158,15 +159,8 @@ class Run:
     self._shown.note(text)
 
   def result(self, reason: StopReason) -> FitResult:
-    """Writes and returns how the run ended.
-
-    MODEL_DIR/ended.json has the reason and the step. A run that was killed has
-    none, or that of an earlier end.
-    """
-    if jax.process_index() == 0:
-      ended = {"reason": reason.value, "step": self.step}
-      path = paths.as_path(self.model_dir) / ENDED
-      paths.write_text(path, json.dumps(ended) + "\n")
+    """Writes and returns how the run ended."""
+    self._write_end(reason.value)
     return FitResult(
       state=self.state,
       step=self.step,
@@ -265,6 +259,13 @@ class Run:
     self._is_saved = False
     for pending in before:
       self._read(pending)
+
+  def _write_end(self, reason: str) -> None:
+    """Writes why the run ended, and where; a killed one is left "running"."""
+    if jax.process_index() == 0:
+      content = {"reason": reason, "step": self.step}
+      folder = paths.make_writable_dir(self.model_dir)
+      paths.write_text(folder / ENDED, json.dumps(content) + "\n")
 
   def _stop_reason(self, *, interrupted: bool) -> StopReason | None:
     if self.step >= self.plan.total_steps:

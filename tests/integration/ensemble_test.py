@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prompt_tuning import config
-from prompt_tuning.data import text_tasks
+from prompt_tuning.data import text_mixtures, text_tasks
 from prompt_tuning.data.vocabularies import ByteVocabulary
 from prompt_tuning.evaluate.ensemble import EnsembleEvaluation, majority
 from prompt_tuning.evaluate.predictors import Generation, RankClassification
@@ -130,6 +130,54 @@ def test_one_pass_is_as_many(backbone, prompts, tmp_path, predictor):
 )
 def test_most_answers_win_and_the_first_of_equals(answers, expected):
   assert majority(answers, decode=str) == expected
+
+
+def test_a_mixture_is_its_tasks_one_by_one(
+  backbone, prompts, tmp_path, request
+):
+  rng = np.random.default_rng(7)
+  # seqio, if it was imported, does not forget names.
+  here = f"{TASK}_{request.node.callspec.id}"
+  names = [f"{here}_a", f"{here}_b"]
+  for name in names:
+    rows = [
+      {"inputs": "".join(rng.choice(list("abcdef"), 6)), "targets": word}
+      for word in rng.choice(LABELS, 9).tolist()
+    ]
+    text_tasks.add(
+      name,
+      text_tasks.in_memory({"validation": rows}),
+      vocabulary=ByteVocabulary(extra_ids=125),
+      metric_fns=[accuracy],
+    )
+  mixture = f"{here}_mixture"
+  text_mixtures.add(mixture, names)
+  try:
+    both = measure(backbone, tmp_path / "both", prompts, mixture)
+    for name in names:
+      own = measure(backbone, tmp_path / name, prompts, name)
+      for who in ("ensemble", "prompt_0", "prompt_1", "prompt_2"):
+        key = f"{who}/{name}/accuracy"
+        assert both[key] == own[key]
+  finally:
+    text_mixtures.remove(mixture)
+    for name in names:
+      text_tasks.remove(name)
+
+
+def measure(backbone, folder, prompts, task):
+  each = TaskEvaluation(
+    task=task,
+    predictor=Generation(),
+    batch_size=4,
+  )
+  return evaluate.evaluate(
+    output_dir=str(folder),
+    backbone=backbone,
+    feature_lengths=LENGTHS,
+    evaluations=[EnsembleEvaluation(each=each)],
+    prompt_file=prompts,
+  )
 
 
 def test_a_single_prompt_is_no_ensemble(backbone, prompts, tmp_path):

@@ -136,6 +136,13 @@ class TestRun:
     assert "| 0 | `\u2581travel` 1.00, " in text
     assert (tmp_path / "out.md").read_text() == text
 
+  @pytest.mark.parametrize("count", [0, 10_000])
+  def test_there_are_not_so_many_pieces(self, embedded, saved, count):
+    with pytest.raises(ValueError, match="NEIGHBORS must be from 1 to"):
+      runs_neighbors.neighbors(
+        backbone=embedded, prompt_file=saved, count=count
+      )
+
   def test_there_is_no_such_prompt(self, embedded, saved):
     with pytest.raises(ValueError, match="holds 2 prompts, counted from 0"):
       runs_neighbors.neighbors(

@@ -231,6 +231,14 @@ class TestErrors:
     with pytest.raises(ValueError, match="needs predictions, and no function"):
       evaluator.evaluate(score=count_inputs)
 
+  def test_two_metrics_of_one_name(self, add):
+    task = add(
+      metric_fns=[accuracy, lambda targets, predictions: {"accuracy": 1}]
+    )
+    evaluator = providers.TextProvider(task).evaluator(**settings())
+    with pytest.raises(ValueError, match=r"two metrics of .* give accuracy"):
+      evaluator.evaluate(predict=good)
+
   def test_an_answer_of_another_size(self, add):
     evaluator = providers.TextProvider(add()).evaluator(**settings())
     with pytest.raises(ValueError, match="must return 2 rows, got"):

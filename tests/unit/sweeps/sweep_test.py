@@ -1,7 +1,12 @@
 """A sweep from its jobs to its report, with a fake in the place of training."""
 
 import json
+import pathlib
+import shlex
 import statistics
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -31,9 +36,9 @@ def make(folder, **changes):
 class Trainer:
   """Writes the metrics that a job would; breaks off where it is told to."""
 
-  def __init__(self, folder, *, fails=(), interrupted=()):
+  def __init__(self, folder, *, fails=(), interrupted=(), diverges=()):
     self.folder, self.fails, self.started = folder, fails, []
-    self.interrupted = interrupted
+    self.interrupted, self.diverges = interrupted, diverges
 
   def __call__(self, command, log):
     [model_dir] = [each for each in command if "MODEL_DIR" in each]
@@ -55,8 +60,10 @@ class Trainer:
       lines = "".join(json.dumps(row) + "\n" for row in rows)
       (run / "metrics.jsonl").write_text(lines)
       reason = "interrupted" if job in self.interrupted else "finished"
+      if (job, seed) in self.diverges:
+        reason = "running"
       (run / "ended.json").write_text(json.dumps({"reason": reason}))
-    return 0
+    return int(bool(self.diverges))
 
 
 def read(folder):
@@ -94,6 +101,38 @@ def test_a_job_that_was_told_to_stop_is_not_done(tmp_path):
   assert execution.run(tmp_path, jobs, start=told).failed == [jobs[1].name]
   again = Trainer(tmp_path)
   assert execution.run(tmp_path, jobs, start=again).done == [jobs[1].name]
+
+
+def test_a_run_that_diverges_hides_no_other(tmp_path):
+  jobs = make(tmp_path, together={"RANDOM_SEED": [0, 1]})
+  trainer = Trainer(tmp_path, diverges=[("PROMPT_LENGTH=1", 1)])
+  assert execution.run(tmp_path, jobs, start=trainer).failed
+  first, second = read(tmp_path).cells
+  assert list(first.results) == ["0"]
+  assert first.missing == ["1"]
+  assert second.is_whole
+
+
+def test_of_a_loss_the_least_is_best(tmp_path):
+  jobs = make(tmp_path, larger_is_better=False)
+  execution.run(tmp_path, jobs, start=Trainer(tmp_path))
+  cell = read(tmp_path).cells[0]
+  assert [run.best for run in cell.results.values()] == [40.0, 50.0]
+  assert {run.best_step for run in cell.results.values()} == {5}
+
+
+@pytest.mark.parametrize(
+  ("value", "text"),
+  [(87.654, "87.7"), (0.98765, "0.988"), (1.5, "1.5"), (0.0, "0")],
+)
+def test_small_numbers_keep_their_digits(value, text):
+  assert tables.number(value) == text
+
+
+def test_commands_on_the_page_can_be_pasted(tmp_path):
+  [job, _] = make(tmp_path)
+  words = shlex.split(jobs_lib.as_text(job.commands))
+  assert words == ["python", "-m", *job.commands[0]]
 
 
 def test_another_command_is_another_experiment(tmp_path):
@@ -150,7 +189,7 @@ def test_two_axes_are_rows_and_columns(tmp_path):
 def test_no_such_metric(tmp_path):
   jobs = make(tmp_path, metric="boolq/accuracy")
   execution.run(tmp_path, jobs, start=Trainer(tmp_path))
-  with pytest.raises(ValueError, match="no evaluation with 'boolq/accuracy'"):
+  with pytest.raises(ValueError, match="no run has an evaluation with 'boolq"):
     read(tmp_path)
 
 
@@ -186,6 +225,44 @@ def test_no_experiment(tmp_path):
     jobs_lib.read_record(tmp_path)
 
 
-def test_a_job_is_told_when_the_sweep_ends(tmp_path):
-  command = ["timeit", "-n", "1", "-r", "1", "import sys; sys.exit(3)"]
-  assert execution._process(command, tmp_path / "log.txt") != 0
+_JOB = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+told = []
+print("ready", flush=True)
+while not told:
+  time.sleep(0.01)
+time.sleep(0.4)  # As long as saving takes.
+print("told", len(told), flush=True)
+"""
+
+
+def test_a_job_is_told_once_when_the_sweep_ends(tmp_path, monkeypatch):
+  (tmp_path / "a_job.py").write_text(_JOB)
+  monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+  log = tmp_path / "log.txt"
+  wait = subprocess.Popen.wait
+
+  def interrupted(process, timeout=None):
+    if not log.read_text():
+      while not log.read_text():
+        time.sleep(0.01)
+      raise KeyboardInterrupt
+    return wait(process, timeout)
+
+  monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    execution._process(["a_job"], log)
+  assert log.read_text() == "ready\ntold 1\n"
+
+
+def test_a_folder_elsewhere_is_refused():
+  command = [
+    *(sys.executable, "-m", "prompt_tuning.sweep"),
+    "papers/lester2021/prompt_length.gin",
+    "--sweep_dir=gs://bucket/x",
+  ]
+  root = pathlib.Path(__file__).parents[3]
+  run = subprocess.run(command, capture_output=True, text=True, cwd=root)
+  assert run.returncode != 0
+  assert "name a local folder" in run.stderr
