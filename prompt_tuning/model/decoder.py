@@ -17,6 +17,7 @@ from prompt_tuning.model.attention import (
 from prompt_tuning.model.compiled_prompt import CompiledPrompt, of_rows
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.layers import MLP, Projection, dropout, layer_norm
+from prompt_tuning.model.method import Method
 from prompt_tuning.model.stack import make_layers, run_layers
 from prompt_tuning.types import Array, Bool, Float, Int
 
@@ -57,16 +58,17 @@ class DecoderLayer(nn.Module):
   """Causal self-attention, attention to the encoder, feed-forward."""
 
   config: T5Config
+  method: Method | None = None
 
   def setup(self):
     """Declares the sub-layers under T5X's names."""
     config = self.config
     self.pre_self_attention_layer_norm = layer_norm(config)
-    self.self_attention = Attention(config)
+    self.self_attention = Attention(config, self.method)
     self.pre_cross_attention_layer_norm = layer_norm(config)
-    self.encoder_decoder_attention = Attention(config)
+    self.encoder_decoder_attention = Attention(config, self.method)
     self.pre_mlp_layer_norm = layer_norm(config)
-    self.mlp = MLP(config)
+    self.mlp = MLP(config, self.method)
 
   def __call__(
     self,
@@ -136,6 +138,7 @@ class Decoder(nn.Module):
   """A stack of decoder layers and, unless tied, the logits' projection."""
 
   config: T5Config
+  method: Method | None = None
 
   def setup(self):
     """Declares the stack under T5X's names."""
@@ -147,6 +150,7 @@ class Decoder(nn.Module):
       num_layers=config.num_decoder_layers,
       methods={"__call__": 6, "cross_keys_values": 1, "decode_step": 3},
       static=(5,),
+      method=self.method,
     )
     self.decoder_norm = layer_norm(config)
     if not config.tie_embeddings:

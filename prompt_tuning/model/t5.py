@@ -7,22 +7,26 @@ as a value instead of a mutable collection; padded queries are not masked,
 because no result depends on them.
 """
 
+import dataclasses
 from typing import Any, TypeGuard
 
 import jax
 from flax import linen as nn
+from flax import traverse_util
 from jax import numpy as jnp
 
 from prompt_tuning.model.compiled_prompt import CompiledPrompt
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.decoder import Attend, Cache, Decoder
 from prompt_tuning.model.encoder import Encoder
+from prompt_tuning.model.method import Method
 from prompt_tuning.model.quantization import (
   product,
   scales_of,
   with_scale_axes,
 )
 from prompt_tuning.model.sharding import ActivationSharding
+from prompt_tuning.model.stack import stack_layers
 from prompt_tuning.prompts.module import Prompt, PromptAttention, PromptBank
 from prompt_tuning.types import PAD_ID, Array, Float, Int, Params
 
@@ -75,17 +79,19 @@ class T5(nn.Module):
     prompt: Soft prompts, or None for the bare model, on which a slot becomes
       NaN.
     sharding: Where activations are held on a mesh that cuts the sequence.
+    method: What is trained inside of the layers, None for nothing.
   """
 
   config: T5Config
   prompt: Prompt | PromptBank | None = None
   sharding: ActivationSharding | None = None
+  method: Method | None = None
 
   def setup(self):
     """Declares the three parts under T5X's names."""
     self.token_embedder = TokenEmbedder(self.config)
-    self.encoder = Encoder(self.config, self.sharding)
-    self.decoder = Decoder(self.config)
+    self.encoder = Encoder(self.config, self.sharding, self.method)
+    self.decoder = Decoder(self.config, self.method)
 
   @property
   def num_prompts(self) -> int:
@@ -119,6 +125,7 @@ class T5(nn.Module):
       x,
       mask=jnp.ones((1, 1, 1, x.shape[1]), bool),
       positions=jnp.arange(x.shape[1], dtype=jnp.int32)[None],
+      slots=self._slots_apart(x),
       deterministic=deterministic,
       is_read=True,
     )
@@ -142,10 +149,21 @@ class T5(nn.Module):
       self.embed(tokens),
       mask=_visible(tokens, segment_ids, segment_ids),
       positions=_positions(tokens, positions),
+      slots=self._slots(tokens),
       prompt=prompt,
       deterministic=deterministic,
     )
     return encoded
+
+  def _slots(self, tokens: Int[Array, "B L"]) -> Int[Array, "B L"] | None:
+    return None if self.method is None else tokens - self.config.vocab_size
+
+  def _slots_apart(self, x: Float[Array, "N P D"]) -> Int[Array, "N P"] | None:
+    if self.method is None:
+      return None
+    num_prompts, length, _ = x.shape
+    slots = jnp.arange(num_prompts * length, dtype=jnp.int32)
+    return slots.reshape(num_prompts, length)
 
   def _check_compiled(
     self, prompt: CompiledPrompt | None, tokens: Int[Array, "B L"]
@@ -361,6 +379,31 @@ def init_params(model: T5, rng: jax.Array) -> Params:
 def abstract_params(model: T5) -> Params:
   """Returns the shapes and types of the parameters, at no cost."""
   return jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+
+
+def method_params(model: T5, rng: jax.Array) -> Params:
+  """Returns fresh parameters of a model's method alone, a nested dictionary.
+
+  They are the same whether layers are scanned or not, but for being stacked.
+  Nothing is made of the weights around them.
+
+  Args:
+    model: The network; its prompt's parameters are not among those returned.
+    rng: Key of their initialisers.
+  """
+  if model.method is None:
+    return {}
+  config = dataclasses.replace(model.config, scan_layers=False)
+  whole = T5(config, method=model.method)
+  known = traverse_util.flatten_dict(abstract_params(T5(config)))
+
+  def own(rng):
+    flat = traverse_util.flatten_dict(init_params(whole, rng))
+    return {path: leaf for path, leaf in flat.items() if path not in known}
+
+  # What is not returned is not computed.
+  params = traverse_util.unflatten_dict(jax.jit(own)(rng))
+  return stack_layers(params) if model.config.scan_layers else params
 
 
 def logical_axes(model: T5) -> Params:

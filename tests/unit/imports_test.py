@@ -20,6 +20,8 @@ ALLOWED = {
   "metrics": _BASE,
   "prompts": _BASE,
   "model": _BASE | {"prompts"},
+  # A recipe names one; nothing else does.
+  "methods": _CORE,
   "checkpoints": _CORE,
   # A task names its metrics.
   "data": _BASE | {"prompts", "metrics"},
