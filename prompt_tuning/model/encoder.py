@@ -128,9 +128,10 @@ class Encoder(nn.Module):
     bias = self.relpos_bias(positions, positions)
     own = prompt_bias = rows = None
     if prompt is not None:
+      own, rows = prompt.encoder, prompt.rows
+    if prompt is not None and prompt.has_positions:
       ahead = jnp.arange(-prompt.length, 0, dtype=jnp.int32)[None]
       prompt_bias = self.relpos_bias(positions, ahead)
-      own, rows = prompt.encoder, prompt.rows
     x = dropout(self, x, deterministic=deterministic)
     x, read = run_layers(
       self.layers,

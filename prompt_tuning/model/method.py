@@ -19,6 +19,7 @@ from typing import Any
 from flax import linen as nn
 from jax import numpy as jnp
 
+from prompt_tuning.model.config import T5Config
 from prompt_tuning.types import Array, Initializer
 
 _NUMBERED = re.compile(r"layers(_\d+)?")
@@ -39,6 +40,18 @@ class Method:
         [B, L], below 0 where there is none.
     """
     del site
+    return None
+
+  def prefix(self, config: T5Config) -> nn.Module | None:
+    """Returns `() -> CompiledPrompt` that inputs and targets read.
+
+    It is computed once for all examples. Its parameters are the model's
+    `prefix`.
+
+    Args:
+      config: The model's shape.
+    """
+    del config
     return None
 
 

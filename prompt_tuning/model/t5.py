@@ -92,6 +92,8 @@ class T5(nn.Module):
     self.token_embedder = TokenEmbedder(self.config)
     self.encoder = Encoder(self.config, self.sharding, self.method)
     self.decoder = Decoder(self.config, self.method)
+    method = self.method
+    self.prefix = None if method is None else method.prefix(self.config)
 
   @property
   def num_prompts(self) -> int:
@@ -116,8 +118,21 @@ class T5(nn.Module):
     """Returns what inputs read of a prompt that attends to itself alone.
 
     It is what `encode`, `decode` and `start_cache` take as `prompt`: None where
-    slots stand among the tokens, or where there is no prompt.
+    slots stand among the tokens, or where there is no prompt. The prefixes of a
+    method stand for such a prompt.
+
+    Raises:
+      ValueError: There are both.
     """
+    if self.prefix is not None:
+      if is_apart(self.prompt):
+        raise ValueError(
+          "The model has both the prefixes of a method and a soft prompt that "
+          "attends to itself alone (prompt_attention is 'prefix'), which would "
+          "stand in the same place: set PROMPT_ATTENTION to 'full', or PROMPT "
+          "to None."
+        )
+      return self.prefix()
     if not is_apart(self.prompt):
       return None
     x = self.prompt.vectors().astype(self.config.jax_dtype)
@@ -175,6 +190,11 @@ class T5(nn.Module):
         "This prompt attends to itself alone (prompt_attention is 'prefix'), "
         "so it is no part of the tokens: pass what compile_prompt() returns as "
         "`prompt`."
+      )
+    elif self.prefix is not None:
+      raise ValueError(
+        "The prefixes of this model's method are no part of the tokens: pass "
+        "what compile_prompt() returns as `prompt`."
       )
 
   def logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:

@@ -16,6 +16,7 @@ from prompt_tuning.methods.adapters import Adapters
 from prompt_tuning.methods.ia3 import IA3
 from prompt_tuning.methods.layer_prompts import Combination, LayerPrompts
 from prompt_tuning.methods.lora import LoRA
+from prompt_tuning.methods.prefix_tuning import PrefixTuning
 from prompt_tuning.model import t5
 from prompt_tuning.model.method import Method
 from prompt_tuning.model.stack import stack_layers
@@ -32,6 +33,8 @@ METHODS = {
   "layer_prompts_replace": LayerPrompts(
     num_slots=LENGTH, combination=Combination.REPLACE
   ),
+  "prefix_tuning": PrefixTuning(length=3, hidden=5),
+  "prefix_tuning_direct": PrefixTuning(length=3, hidden=None),
 }
 TRAINABLE = {
   "lora": ".*/lora/.*",
@@ -39,8 +42,14 @@ TRAINABLE = {
   "adapters": ".*/adapter/.*",
   "layer_prompts_add": ".*/prompt/.*",
   "layer_prompts_replace": ".*/prompt/.*",
+  "prefix_tuning": "prefix/.*",
+  "prefix_tuning_direct": "prefix/.*",
 }
-STARTS_ELSEWHERE = {"layer_prompts_replace"}
+STARTS_ELSEWHERE = {
+  "layer_prompts_replace",
+  "prefix_tuning",
+  "prefix_tuning_direct",
+}
 
 
 def _model(name, **overrides):
@@ -109,6 +118,9 @@ def test_parameter_counts():
     "adapters": layers * 5 * (2 * c.embed_dim * 3 + c.embed_dim + 3),
     "layer_prompts_add": layers * LENGTH * c.embed_dim,
     "layer_prompts_replace": layers * LENGTH * c.embed_dim,
+    "prefix_tuning": 3
+    * (3 * c.embed_dim + 5 * (c.embed_dim + 1) + 6 * layers * 2 * wide),
+    "prefix_tuning_direct": 3 * 3 * layers * 2 * wide,
   }
   counts = {
     name: sum(leaf.size for leaf in _own(name).values()) for name in METHODS
@@ -228,6 +240,8 @@ def test_a_method_without_hooks_is_the_bare_program(scan_layers):
   [
     (lambda: LoRA(rank=0), "LoRA.rank must be at least 1, got 0"),
     (lambda: Adapters(width=0), "Adapters.width must be at least 1, got 0"),
+    (lambda: PrefixTuning(length=0), "PrefixTuning.length must be at least 1"),
+    (lambda: PrefixTuning(hidden=0), "PrefixTuning.hidden must be at least 1"),
     (lambda: LayerPrompts(num_slots=0), "num_slots must be at least 1, got 0"),
     (
       lambda: LayerPrompts(num_slots=1, combination="mix"),
