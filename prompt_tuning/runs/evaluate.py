@@ -19,6 +19,7 @@ from prompt_tuning.runs.abstract import answering_need
 from prompt_tuning.runs.arguments import Evaluation
 from prompt_tuning.runs.hardware import ALL_DEVICES, Hardware
 from prompt_tuning.runs.network import Network, build_network
+from prompt_tuning.runs.tuned import read_tuned, with_tuned
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.types import Params
 
@@ -31,6 +32,7 @@ def evaluate(
   evaluations: Sequence[Evaluation],
   prompt_file: str | None = None,
   allow_missing_card: bool = False,
+  tuned_dir: str | None = None,
   hardware: Hardware = ALL_DEVICES,
 ) -> dict[str, float]:
   """Evaluates, and writes `metrics.json` and predictions.
@@ -43,6 +45,8 @@ def evaluate(
     prompt_file: A tuned prompt; None for the bare model.
     allow_missing_card: Whether to take a prompt without a card for a prefix of
       this backbone.
+    tuned_dir: TUNED_DIR, the MODEL_DIR of a run that trained a method, or any
+      part of the network; None for none. It has its own prompt.
     hardware: How it lies on the devices.
 
   Returns:
@@ -57,7 +61,10 @@ def evaluate(
   if is_first:
     paths.make_writable_dir(output_dir)
   network, step = load_network(
-    backbone, prompt_file, allow_missing_card=allow_missing_card
+    backbone,
+    prompt_file,
+    allow_missing_card=allow_missing_card,
+    tuned_dir=tuned_dir,
   )
   network, params = on_devices(
     network,
@@ -141,14 +148,23 @@ def load_network(
   prompt_file: str | None,
   *,
   allow_missing_card: bool = False,
+  tuned_dir: str | None = None,
 ) -> tuple[Network, int]:
-  """Returns a backbone with a saved prompt in place, and the step it is of.
+  """Returns a backbone with what was tuned in place, and the step it is of.
 
-  That is the prompt's; of a bare model its checkpoint's, 0 if that has none.
+  That is the prompt's, or the run's; of a bare model its checkpoint's, 0 if
+  that has none.
 
   Raises:
-    ValueError: If the prompt has another width or belongs to another backbone.
+    ValueError: If the prompt has another width, what was tuned belongs to
+      another backbone, or both a prompt and a run are given.
   """
+  tuned = read_tuned(tuned_dir, prompt_file=prompt_file)
+  if tuned is not None:
+    network = build_network(
+      backbone, tuned.prompt, rng=jax.random.key(0), method=tuned.method
+    )
+    return with_tuned(network, tuned), tuned.step
   saved = load_prompt(
     backbone, prompt_file, allow_missing_card=allow_missing_card
   )

@@ -1,7 +1,6 @@
 """Everything of a training run that comes before its first step."""
 
 import dataclasses
-import enum
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +25,8 @@ from prompt_tuning.data.inputs import Inputs
 from prompt_tuning.data.packing import PackedFeatureBuilder, Packing
 from prompt_tuning.data.prefetch import PrefetchedBatches, check_depth
 from prompt_tuning.data.streams import ExampleStream
+from prompt_tuning.methods import description
 from prompt_tuning.model import t5
-from prompt_tuning.model.method import Method
 from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.prompts.module import PromptAttention
 from prompt_tuning.runs import model_dir, preflight
@@ -372,17 +371,8 @@ def _identity(
       "initializer": prompt.initializer_name,
     }
   if a.method is not None:
-    described["method"] = _description(a.method)
+    described["method"] = description.describe(a.method)
   return json.loads(json.dumps(described))
-
-
-def _description(method: Method) -> dict[str, Any]:
-  fields = vars(method)  # A frozen dataclass's.
-  plain = {
-    name: value.value if isinstance(value, enum.Enum) else value
-    for name, value in fields.items()
-  }
-  return {"name": type(method).__name__, **plain}
 
 
 def _evaluate_all(measures, frozen):

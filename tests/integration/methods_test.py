@@ -1,5 +1,6 @@
 """Runs that train a method: evaluate, save, resume, and refuse another's."""
 
+import dataclasses
 import json
 
 import jax
@@ -13,12 +14,15 @@ from prompt_tuning.evaluate.predictors import RankClassification
 from prompt_tuning.evaluate.tasks import TaskEvaluation
 from prompt_tuning.methods.layer_prompts import LayerPrompts
 from prompt_tuning.methods.lora import LoRA
+from prompt_tuning.methods.prefix_tuning import PrefixTuning
+from prompt_tuning.model.stack import unstack_layers
 from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.spec import PromptSpec
-from prompt_tuning.runs import train
-from prompt_tuning.train import optimizers, plan, selection
+from prompt_tuning.runs import dry_run, evaluate, train
+from prompt_tuning.train import optimizers, partition, plan, selection
 
 LABELS = ("no", "yes")
+LENGTHS = {"inputs": 12, "targets": 4}
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +49,25 @@ def task(tmp_path_factory):
   )
 
 
+def measure(task):
+  return TaskEvaluation(
+    task=task,
+    predictor=RankClassification(labels=LABELS),
+    batch_size=8,
+    labels=LABELS,
+  )
+
+
 @pytest.fixture
 def run(backbone, task, tmp_path):
   """Trains some steps in a folder, by a name."""
 
   def train_it(name, steps, **changes):
-    evaluation = TaskEvaluation(
-      task=task,
-      predictor=RankClassification(labels=LABELS),
-      batch_size=8,
-      labels=LABELS,
-    )
     settings = {
       "model_dir": str(tmp_path / name),
       "backbone": backbone,
       "inputs": TaskInputs(task=task, labels=LABELS),
-      "feature_lengths": {"inputs": 12, "targets": 4},
+      "feature_lengths": LENGTHS,
       "batch_size": 8,
       "trainable": (".*/lora/.*",),
       "method": LoRA(rank=2),
@@ -70,7 +77,7 @@ def run(backbone, task, tmp_path):
       "plan": plan.Plan(
         total_steps=steps, eval_every=2, save_every=2, log_every=1
       ),
-      "evaluations": [evaluation],
+      "evaluations": [measure(task)],
       "selection": selection.Selection(metric="mean/score"),
     }
     return train.train(**(settings | changes)), tmp_path / name
@@ -93,6 +100,59 @@ def test_a_resumed_run_equals_one_in_one_go(run):
   assert not (folder / "prompts").exists()
   with pytest.raises(ValueError, match=r"method.*LoRA.*'rank': 2"):
     run("parts", 4, method=LoRA(rank=4))
+
+
+@pytest.mark.parametrize(
+  ("method", "trainable", "prompt"),
+  [
+    (LoRA(rank=2), ".*/lora/.*", None),
+    (PrefixTuning(length=2, hidden=3), "prefix/.*", None),
+    (
+      LayerPrompts(num_slots=3, combination="replace"),
+      ".*/prompt/.*",
+      PromptSpec(length=3, initializer=initializers.uniform),
+    ),
+    (None, ".*norm/scale", None),
+  ],
+)
+def test_what_was_tuned_is_evaluated_again(
+  run, backbone, task, tmp_path, method, trainable, prompt
+):
+  result, folder = run(
+    "tuned", 2, method=method, trainable=(trainable,), prompt=prompt
+  )
+  scanned = dataclasses.replace(
+    backbone, config=dataclasses.replace(backbone.config, scan_layers=True)
+  )
+  settings = {
+    "backbone": scanned,
+    "feature_lengths": LENGTHS,
+    "evaluations": [measure(task)],
+    "tuned_dir": str(folder),
+  }
+  again = evaluate.evaluate(output_dir=str(tmp_path / "again"), **settings)
+  assert again["mean/score"] == result.best.value
+  network, step = evaluate.load_network(scanned, None, tuned_dir=str(folder))
+  assert step == result.best.step
+  before = partition.flatten(unstack_layers(network.params))
+  trained = partition.flatten(result.state.trainable)
+  if step == result.step:
+    for path, leaf in trained.items():
+      np.testing.assert_array_equal(before[path], leaf)
+  text = dry_run.evaluate(**settings)
+  assert f"tuned: {folder}" in text
+  other = dataclasses.replace(backbone, dtype="bfloat16")
+  with pytest.raises(ValueError, match="was tuned on the backbone"):
+    evaluate.load_network(other, None, tuned_dir=str(folder))
+
+
+def test_a_run_to_evaluate_says_whose_it_is(run, backbone):
+  _, folder = run("tuned", 2)
+  with pytest.raises(ValueError, match=r"Both TUNED_DIR .* and PROMPT_FILE"):
+    evaluate.load_network(backbone, "prompt.npy", tuned_dir=str(folder))
+  (folder / "run.json").unlink()
+  with pytest.raises(ValueError, match=r"holds no run\.json"):
+    evaluate.load_network(backbone, None, tuned_dir=str(folder))
 
 
 def test_layer_prompts_train_beside_the_prompt(run):

@@ -20,7 +20,7 @@ ALLOWED = {
   "metrics": _BASE,
   "prompts": _BASE,
   "model": _BASE | {"prompts"},
-  # A recipe names one; nothing else does.
+  # A recipe names one; a run writes it down.
   "methods": _CORE,
   "checkpoints": _CORE,
   # A task names its metrics.
@@ -32,7 +32,7 @@ ALLOWED = {
   "analysis": _CORE | {"data", "metrics", "evaluate"},
   "runs": _CORE
   | {"backbone", "checkpoints", "config", "data", "evaluate", "metrics"}
-  | {"analysis", "train"},
+  | {"analysis", "methods", "train"},
   # What a run would cost elsewhere; it describes runs.
   "scale": _CORE | {"backbone", "data", "evaluate", "runs", "train"},
   # The public face imports when it is used.

@@ -49,7 +49,7 @@ def test_a_folded_prefix_computes_the_same(scan_layers):
 def test_logits_equal_those_of_numpy():
   """One layer of each stack, written down from the paper."""
   config = {"num_encoder_layers": 1, "num_decoder_layers": 1}
-  model = fakes.tiny_model(**config).clone(
+  model = fakes.tiny_model(None, **config).clone(
     method=PrefixTuning(length=3, hidden=None)
   )
   params = jax.tree.map(np.asarray, _params(model))
