@@ -7,6 +7,7 @@ from typing import Any
 
 from prompt_tuning.methods.adapters import Adapters
 from prompt_tuning.methods.ia3 import IA3
+from prompt_tuning.methods.label_head import LabelHead
 from prompt_tuning.methods.layer_prompts import LayerPrompts
 from prompt_tuning.methods.lora import LoRA
 from prompt_tuning.methods.prefix_tuning import PrefixTuning
@@ -14,7 +15,7 @@ from prompt_tuning.model.method import Method
 
 _KNOWN: dict[str, type[Any]] = {
   kind.__name__: kind
-  for kind in (Adapters, IA3, LayerPrompts, LoRA, PrefixTuning)
+  for kind in (Adapters, IA3, LabelHead, LayerPrompts, LoRA, PrefixTuning)
 }
 
 

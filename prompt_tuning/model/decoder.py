@@ -67,6 +67,8 @@ class Cache:
 
 Attend = Callable[[Float[Array, "B T D"]], Float[Array, "B T V"]]
 """Takes the product with every row of the embedding table, float32."""
+Logits = Callable[[Float[Array, "B T D"]], Float[Array, "B T V"]]
+"""Takes the logits of what the stack gave, float32."""
 
 
 class DecoderLayer(nn.Module):
@@ -274,7 +276,7 @@ class Decoder(nn.Module):
   def decode_step(
     self,
     x: Float[Array, "B 1 D"],
-    attend: Attend | None,
+    logits_of: Logits,
     cache: Cache,
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Returns the logits that follow one position, and the grown cache."""
@@ -288,7 +290,7 @@ class Decoder(nn.Module):
     x, layers = run_layers(
       self.layers, "decode_step", x, cache.layers, cache.index, visible, bias
     )
-    logits = self.logits(self.decoder_norm(x), attend)[:, 0]
+    logits = logits_of(self.decoder_norm(x))[:, 0]
     return logits, Cache(
       index=cache.index + 1, visible=cache.visible, layers=layers
     )

@@ -14,6 +14,7 @@ and `encoder/residual` is the residual stream that a layer of the encoder reads.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -53,6 +54,26 @@ class Method:
     """
     del config
     return None
+
+  def head(self, config: T5Config) -> nn.Module | None:
+    """Returns `(logits, hidden) -> logits`, None to leave the logits.
+
+    Its parameters are the model's `head`.
+
+    Args:
+      config: The model's shape.
+    """
+    del config
+    return None
+
+  def resolved(self, encode: Callable[[str], Sequence[int]]) -> "Method":
+    """Returns the method with what it says in words as ids.
+
+    Args:
+      encode: Splits text into ids of the embedding table.
+    """
+    del encode
+    return self
 
 
 def hooked(module: Any, y: Array, x: Array | None, name: str = "") -> Array:

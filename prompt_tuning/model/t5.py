@@ -94,6 +94,7 @@ class T5(nn.Module):
     self.decoder = Decoder(self.config, self.method)
     method = self.method
     self.prefix = None if method is None else method.prefix(self.config)
+    self.head = None if method is None else method.head(self.config)
 
   @property
   def num_prompts(self) -> int:
@@ -199,7 +200,8 @@ class T5(nn.Module):
 
   def logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
     """Returns float32 logits of what `hidden` or `decode_hidden` returned."""
-    return self.decoder.logits(hidden, self._attend())
+    logits = self.decoder.logits(hidden, self._attend())
+    return logits if self.head is None else self.head(logits, hidden)
 
   def _attend(self) -> Attend | None:
     # Untied, the table need not be among the parameters.
@@ -343,7 +345,7 @@ class T5(nn.Module):
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Reads one token of each example; returns the next one's logits."""
     return self.decoder.decode_step(
-      self.embed(tokens[:, None]), self._attend(), cache
+      self.embed(tokens[:, None]), self.logits, cache
     )
 
 
@@ -358,9 +360,11 @@ def is_apart(
 
 def logits_params(config: T5Config, params: Params) -> Params:
   """Returns the part of a model's parameters that `T5.logits` reads."""
+  head = {"head": params["head"]} if "head" in params else {}
   if config.tie_embeddings:
-    return {"token_embedder": params["token_embedder"]}
-  return {"decoder": {"logits_dense": params["decoder"]["logits_dense"]}}
+    return {"token_embedder": params["token_embedder"], **head}
+  dense = params["decoder"]["logits_dense"]
+  return {"decoder": {"logits_dense": dense}, **head}
 
 
 def _same_segment(queries, keys):

@@ -101,6 +101,8 @@ def build_network(
     loaded = backbone.load()
   params, fingerprint = loaded.params, loaded.fingerprint
   dtype = _kept_in(backbone, from_scratch=from_scratch)
+  if method is not None:
+    method = method.resolved(backbone.vocabulary.encode)
   model = T5(backbone.config, method=method)
   # A key of its own, so that a method leaves the prompt's draws as they are.
   params = merged(params, t5.method_params(model, jax.random.fold_in(rng, 0)))
@@ -159,6 +161,8 @@ def abstract_network(
       encode=backbone.vocabulary.encode,
     )
     layout = prompt.layout(backbone.vocabulary.encode)
+  if method is not None:
+    method = method.resolved(backbone.vocabulary.encode)
   model = T5(config, prompt=module, method=method)
   kept = _kept_in(backbone, from_scratch=from_scratch)
   bare = t5.abstract_params(T5(config))

@@ -5,6 +5,7 @@ import pytest
 from prompt_tuning.methods.adapters import Adapters
 from prompt_tuning.methods.description import describe, described
 from prompt_tuning.methods.ia3 import IA3
+from prompt_tuning.methods.label_head import LabelHead
 from prompt_tuning.methods.layer_prompts import LayerPrompts
 from prompt_tuning.methods.lora import LoRA
 from prompt_tuning.methods.prefix_tuning import PrefixTuning
@@ -15,6 +16,7 @@ from prompt_tuning.methods.prefix_tuning import PrefixTuning
   [
     Adapters(width=3),
     IA3(targets=".*key"),
+    LabelHead(labels=["no", "yes"]),
     LayerPrompts(num_slots=2, combination="replace"),
     LoRA(rank=2, alpha=3.0),
     PrefixTuning(length=4, hidden=None),

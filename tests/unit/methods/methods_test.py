@@ -14,6 +14,7 @@ from jax import numpy as jnp
 from prompt_tuning.evaluate.prompt_compiler import PromptCompiler
 from prompt_tuning.methods.adapters import Adapters
 from prompt_tuning.methods.ia3 import IA3
+from prompt_tuning.methods.label_head import LabelHead
 from prompt_tuning.methods.layer_prompts import Combination, LayerPrompts
 from prompt_tuning.methods.lora import LoRA
 from prompt_tuning.methods.prefix_tuning import PrefixTuning
@@ -33,6 +34,7 @@ METHODS = {
   "layer_prompts_replace": LayerPrompts(
     num_slots=LENGTH, combination=Combination.REPLACE
   ),
+  "label_head": LabelHead(labels=("a", "b"), tokens=(20, 21)),
   "prefix_tuning": PrefixTuning(length=3, hidden=5),
   "prefix_tuning_direct": PrefixTuning(length=3, hidden=None),
 }
@@ -42,6 +44,7 @@ TRAINABLE = {
   "adapters": ".*/adapter/.*",
   "layer_prompts_add": ".*/prompt/.*",
   "layer_prompts_replace": ".*/prompt/.*",
+  "label_head": "head/.*",
   "prefix_tuning": "prefix/.*",
   "prefix_tuning_direct": "prefix/.*",
 }
@@ -118,6 +121,7 @@ def test_parameter_counts():
     "adapters": layers * 5 * (2 * c.embed_dim * 3 + c.embed_dim + 3),
     "layer_prompts_add": layers * LENGTH * c.embed_dim,
     "layer_prompts_replace": layers * LENGTH * c.embed_dim,
+    "label_head": 2 * c.embed_dim,
     "prefix_tuning": 3
     * (3 * c.embed_dim + 5 * (c.embed_dim + 1) + 6 * layers * 2 * wide),
     "prefix_tuning_direct": 3 * 3 * layers * 2 * wide,
@@ -240,6 +244,7 @@ def test_a_method_without_hooks_is_the_bare_program(scan_layers):
   [
     (lambda: LoRA(rank=0), "LoRA.rank must be at least 1, got 0"),
     (lambda: Adapters(width=0), "Adapters.width must be at least 1, got 0"),
+    (lambda: LabelHead(labels=()), "LabelHead.labels needs at least one"),
     (lambda: PrefixTuning(length=0), "PrefixTuning.length must be at least 1"),
     (lambda: PrefixTuning(hidden=0), "PrefixTuning.hidden must be at least 1"),
     (lambda: LayerPrompts(num_slots=0), "num_slots must be at least 1, got 0"),
