@@ -2,8 +2,8 @@
 
 Replaced, the slots of a layer do not depend on the layer below, which is near
 to prefix tuning (Lester et al., 2021, sec. 4, has soft tokens go through the
-layers instead). Added, they are the perturbations of soft words (Qin and
-Eisner, 2021, sec. 3.3), with soft words for the soft prompt.
+layers instead). Added, they are the deep perturbations of soft words (Qin and
+Eisner, 2021), and the soft prompt is the words.
 """
 
 import dataclasses
