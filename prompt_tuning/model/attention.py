@@ -15,6 +15,7 @@ from jax import numpy as jnp
 
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.layers import FAN_IN_NORMAL, Projection, dropout
+from prompt_tuning.model.method import Method
 from prompt_tuning.types import Array, Bool, Float, Int
 
 # Low enough that a masked score has a weight of exactly zero in float32, and
@@ -43,9 +44,11 @@ class Attention(nn.Module):
 
   Attributes:
     config: The model's shape.
+    method: May change what the projections give.
   """
 
   config: T5Config
+  method: Method | None = None
 
   def setup(self):
     """Declares the four projections under T5X's names."""
@@ -62,6 +65,7 @@ class Attention(nn.Module):
         axes=("embed", "joined_kv"),
         dtype=config.jax_dtype,
         initializer=initializer,
+        method=self.method,
       )
 
     self.query = inner(query_init)
@@ -71,6 +75,7 @@ class Attention(nn.Module):
       features=config.embed_dim,
       axes=("joined_kv", "embed"),
       dtype=config.jax_dtype,
+      method=self.method,
     )
 
   def _split_heads(self, x: Float[Array, "B L HK"]) -> Float[Array, "B L H K"]:

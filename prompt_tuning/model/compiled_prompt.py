@@ -24,11 +24,17 @@ class CompiledPrompt:
       layer, see `model.stack`.
     cross: What targets attend to, for each decoder layer.
     rows: [B], the prompt that each row reads; None where there is only one.
+    past: What targets attend to in front of themselves, for each decoder layer;
+      None of a soft prompt, which the encoder alone reads.
+    has_positions: Whether inputs see it at the positions just in front of
+      them, or without a bias of position.
   """
 
   encoder: Any
   cross: Any
   rows: Array | None = None
+  past: Any = None
+  has_positions: bool = struct.field(pytree_node=False, default=True)
 
   @property
   def num_prompts(self) -> int:

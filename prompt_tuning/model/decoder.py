@@ -17,6 +17,7 @@ from prompt_tuning.model.attention import (
 from prompt_tuning.model.compiled_prompt import CompiledPrompt, of_rows
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.layers import MLP, Projection, dropout, layer_norm
+from prompt_tuning.model.method import Method
 from prompt_tuning.model.stack import make_layers, run_layers
 from prompt_tuning.types import Array, Bool, Float, Int
 
@@ -28,10 +29,25 @@ class LayerCache:
   Attributes:
     past: Of the targets, [B, T, H, K], filled up to the current step.
     encoded: Of the encoder's output, [B, L, H, K], a compiled prompt in front.
+    ahead: What stands in front of the targets, [B, P, H, K], if anything.
   """
 
   past: KeysValues
   encoded: KeysValues
+  ahead: KeysValues | None = None
+
+
+@struct.dataclass
+class Ahead:
+  """What one decoder layer reads of a compiled prompt.
+
+  Attributes:
+    cross: In front of the encoder's output, [N, P, H, K].
+    past: In front of the targets, if anything.
+  """
+
+  cross: KeysValues | None
+  past: KeysValues | None
 
 
 @struct.dataclass
@@ -51,27 +67,30 @@ class Cache:
 
 Attend = Callable[[Float[Array, "B T D"]], Float[Array, "B T V"]]
 """Takes the product with every row of the embedding table, float32."""
+Logits = Callable[[Float[Array, "B T D"]], Float[Array, "B T V"]]
+"""Takes the logits of what the stack gave, float32."""
 
 
 class DecoderLayer(nn.Module):
   """Causal self-attention, attention to the encoder, feed-forward."""
 
   config: T5Config
+  method: Method | None = None
 
   def setup(self):
     """Declares the sub-layers under T5X's names."""
     config = self.config
     self.pre_self_attention_layer_norm = layer_norm(config)
-    self.self_attention = Attention(config)
+    self.self_attention = Attention(config, self.method)
     self.pre_cross_attention_layer_norm = layer_norm(config)
-    self.encoder_decoder_attention = Attention(config)
+    self.encoder_decoder_attention = Attention(config, self.method)
     self.pre_mlp_layer_norm = layer_norm(config)
-    self.mlp = MLP(config)
+    self.mlp = MLP(config, self.method)
 
   def __call__(
     self,
     x: Float[Array, "B T D"],
-    prompt: KeysValues | None,
+    prompt: Ahead | None,
     encoded: Float[Array, "B L D"],
     mask: Bool[Array, "#B 1 T T"],
     cross_mask: Bool[Array, "B 1 #T L"],
@@ -80,12 +99,14 @@ class DecoderLayer(nn.Module):
     deterministic: bool,
   ) -> tuple[Float[Array, "B T D"], None]:
     """Returns the residual stream of all positions after this layer."""
+    ahead = Ahead(None, None) if prompt is None else of_rows(prompt, rows)
     y = self.pre_self_attention_layer_norm(x)
     y = self.self_attention(
       y,
       self.self_attention.keys_values(y),
       mask=mask,
       bias=bias,
+      prompt=ahead.past,
       deterministic=deterministic,
     )
     x = x + dropout(self, y, deterministic=deterministic)
@@ -94,7 +115,7 @@ class DecoderLayer(nn.Module):
       y,
       self.encoder_decoder_attention.keys_values(encoded),
       mask=cross_mask,
-      prompt=of_rows(prompt, rows),
+      prompt=ahead.cross,
       deterministic=deterministic,
     )
     x = x + dropout(self, y, deterministic=deterministic)
@@ -125,7 +146,9 @@ class DecoderLayer(nn.Module):
       self.self_attention.keys_values(y),
     )
     written = jnp.arange(past.keys.shape[1])[None, None, None, :] <= index
-    x = x + self.self_attention(y, past, mask=written, bias=bias)
+    x = x + self.self_attention(
+      y, past, mask=written, bias=bias, prompt=cache.ahead
+    )
     y = self.pre_cross_attention_layer_norm(x)
     x = x + self.encoder_decoder_attention(y, cache.encoded, mask=visible)
     x = x + self.mlp(self.pre_mlp_layer_norm(x), deterministic=True)
@@ -136,6 +159,7 @@ class Decoder(nn.Module):
   """A stack of decoder layers and, unless tied, the logits' projection."""
 
   config: T5Config
+  method: Method | None = None
 
   def setup(self):
     """Declares the stack under T5X's names."""
@@ -147,6 +171,7 @@ class Decoder(nn.Module):
       num_layers=config.num_decoder_layers,
       methods={"__call__": 6, "cross_keys_values": 1, "decode_step": 3},
       static=(5,),
+      method=self.method,
     )
     self.decoder_norm = layer_norm(config)
     if not config.tie_embeddings:
@@ -183,7 +208,9 @@ class Decoder(nn.Module):
   ) -> Float[Array, "B T D"]:
     """Returns what logits are taken from at all positions, teacher forced."""
     bias = self.relpos_bias(positions, positions)
-    own, rows = (None, None) if prompt is None else (prompt.cross, prompt.rows)
+    own = rows = None
+    if prompt is not None:
+      own, rows = _ahead(prompt), prompt.rows
     x = dropout(self, x, deterministic=deterministic)
     x, _ = run_layers(
       self.layers,
@@ -214,6 +241,7 @@ class Decoder(nn.Module):
   ) -> Cache:
     """Returns the cache of a decoder that has read nothing yet."""
     read = self.cross_keys_values(encoded)
+    past = None if prompt is None else prompt.past
     if prompt is not None:
       ahead = jnp.ones((visible.shape[0], prompt.length), visible.dtype)
       visible = jnp.concatenate([ahead, visible], axis=1)
@@ -221,24 +249,34 @@ class Decoder(nn.Module):
         _put_in_front, of_rows(prompt.cross, prompt.rows), read
       )
 
-    def empty(encoded: KeysValues) -> LayerCache:
+    def empty(
+      encoded: KeysValues, ahead: KeysValues | None = None
+    ) -> LayerCache:
       *batch, _, num_heads, head_dim = encoded.keys.shape
       shape = (*batch, max_decode_length, num_heads, head_dim)
       zeros = jnp.zeros(shape, encoded.keys.dtype)
-      return LayerCache(past=KeysValues(zeros, zeros), encoded=encoded)
+      if ahead is not None:
+        # A cache has the batch in front of all it holds.
+        ahead = jax.tree.map(
+          lambda x: jnp.broadcast_to(x, (batch[0], *x.shape[1:])), ahead
+        )
+      return LayerCache(KeysValues(zeros, zeros), encoded, ahead)
 
     return Cache(
       index=jnp.zeros((), jnp.int32),
       visible=visible,
       layers=jax.tree.map(
-        empty, read, is_leaf=lambda x: isinstance(x, KeysValues)
+        empty,
+        read,
+        *([] if past is None else [past]),
+        is_leaf=lambda x: isinstance(x, KeysValues),
       ),
     )
 
   def decode_step(
     self,
     x: Float[Array, "B 1 D"],
-    attend: Attend | None,
+    logits_of: Logits,
     cache: Cache,
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Returns the logits that follow one position, and the grown cache."""
@@ -252,10 +290,18 @@ class Decoder(nn.Module):
     x, layers = run_layers(
       self.layers, "decode_step", x, cache.layers, cache.index, visible, bias
     )
-    logits = self.logits(self.decoder_norm(x), attend)[:, 0]
+    logits = logits_of(self.decoder_norm(x))[:, 0]
     return logits, Cache(
       index=cache.index + 1, visible=cache.visible, layers=layers
     )
+
+
+def _ahead(prompt: CompiledPrompt) -> Any:
+  """Returns what each decoder layer reads of a prompt, see `model.stack`."""
+  if not isinstance(prompt.cross, tuple):
+    return Ahead(prompt.cross, prompt.past)
+  past = prompt.past or (None,) * len(prompt.cross)
+  return tuple(map(Ahead, prompt.cross, past))
 
 
 def _put_in_front(prompt: Array, own: Array) -> Array:

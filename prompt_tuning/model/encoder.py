@@ -13,6 +13,7 @@ from prompt_tuning.model.attention import (
 from prompt_tuning.model.compiled_prompt import CompiledPrompt, of_rows
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.layers import MLP, dropout, layer_norm
+from prompt_tuning.model.method import Method, hooked
 from prompt_tuning.model.sharding import ActivationSharding, constrain
 from prompt_tuning.model.stack import make_layers, run_layers
 from prompt_tuning.types import Array, Bool, Float, Int
@@ -23,6 +24,7 @@ class EncoderLayer(nn.Module):
 
   config: T5Config
   sharding: ActivationSharding | None = None
+  method: Method | None = None
 
   @nn.compact
   def __call__(
@@ -33,6 +35,7 @@ class EncoderLayer(nn.Module):
     bias: Float[Array, "#B H L L"],
     prompt_bias: Float[Array, "#B H L P"] | None,
     rows: Int[Array, " B"] | None,
+    slots: Int[Array, "B L"] | None,
     deterministic: bool,
     is_read: bool,
   ) -> tuple[Float[Array, "B L D"], KeysValues | None]:
@@ -45,12 +48,14 @@ class EncoderLayer(nn.Module):
       bias: Added to the scores of `x`.
       prompt_bias: Added to the scores of the prompt.
       rows: The prompt that each row reads, of several.
+      slots: The slot of each position, below 0 for a token.
       deterministic: Whether nothing is dropped.
       is_read: Whether to return the keys and values of `x` as well.
     """
     config = self.config
+    x = hooked(self, x, slots, "residual")
     y = layer_norm(config, "pre_attention_layer_norm")(x)
-    attention = Attention(config, name="attention")
+    attention = Attention(config, self.method, name="attention")
     # Queries stay cut along the sequence, and each of them reads all of it.
     own = constrain(
       self.sharding, attention.keys_values(y), "batch", "context", "heads", "kv"
@@ -66,7 +71,7 @@ class EncoderLayer(nn.Module):
     )
     x = x + dropout(self, y, deterministic=deterministic)
     y = layer_norm(config, "pre_mlp_layer_norm")(x)
-    y = MLP(config, name="mlp")(y, deterministic=deterministic)
+    y = MLP(config, self.method, name="mlp")(y, deterministic=deterministic)
     x = x + dropout(self, y, deterministic=deterministic)
     x = constrain(self.sharding, x, "batch", "length", "embed")
     return x, own if is_read else None
@@ -77,6 +82,7 @@ class Encoder(nn.Module):
 
   config: T5Config
   sharding: ActivationSharding | None = None
+  method: Method | None = None
 
   def setup(self):
     """Declares the stack under T5X's names."""
@@ -86,9 +92,10 @@ class Encoder(nn.Module):
       EncoderLayer,
       config,
       num_layers=config.num_encoder_layers,
-      methods={"__call__": 6},
-      static=(4, 5),
+      methods={"__call__": 7},
+      static=(5, 6),
       sharding=self.sharding,
+      method=self.method,
     )
     self.encoder_norm = layer_norm(config)
 
@@ -98,6 +105,7 @@ class Encoder(nn.Module):
     *,
     mask: Bool[Array, "B 1 #L L"],
     positions: Int[Array, "#B L"],
+    slots: Int[Array, "B L"] | None = None,
     prompt: CompiledPrompt | None = None,
     deterministic: bool,
     is_read: bool = False,
@@ -108,6 +116,8 @@ class Encoder(nn.Module):
       x: Embeddings.
       mask: Which positions of `x` each of them sees.
       positions: Of `x`; a prompt stands just in front of position 0.
+      slots: The slot of each position, below 0 for a token; only a method reads
+        it.
       prompt: Seen by all positions.
       deterministic: Whether nothing is dropped.
       is_read: Whether to return what other inputs read of `x`.
@@ -118,9 +128,10 @@ class Encoder(nn.Module):
     bias = self.relpos_bias(positions, positions)
     own = prompt_bias = rows = None
     if prompt is not None:
+      own, rows = prompt.encoder, prompt.rows
+    if prompt is not None and prompt.has_positions:
       ahead = jnp.arange(-prompt.length, 0, dtype=jnp.int32)[None]
       prompt_bias = self.relpos_bias(positions, ahead)
-      own, rows = prompt.encoder, prompt.rows
     x = dropout(self, x, deterministic=deterministic)
     x, read = run_layers(
       self.layers,
@@ -131,6 +142,7 @@ class Encoder(nn.Module):
       bias,
       prompt_bias,
       rows,
+      slots,
       deterministic,
       is_read,
     )

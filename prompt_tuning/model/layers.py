@@ -9,6 +9,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from prompt_tuning.model.config import T5Config
+from prompt_tuning.model.method import Method, hooked
 from prompt_tuning.model.quantization import product, scales_of
 from prompt_tuning.types import Array, Float, Initializer
 
@@ -33,12 +34,14 @@ class Projection(nn.Module):
     axes: Logical names of the kernel's two axes.
     dtype: Type in which the product is taken.
     initializer: Initialises the kernel.
+    method: May change the output.
   """
 
   features: int
   axes: tuple[str, str]
   dtype: jnp.dtype
   initializer: Initializer = FAN_IN_NORMAL
+  method: Method | None = None
 
   @nn.compact
   def __call__(self, x: Float[Array, "*shape I"]) -> Float[Array, "*shape O"]:
@@ -51,7 +54,7 @@ class Projection(nn.Module):
       jnp.float32,
     )
     scales = scales_of(self, "kernel", kernel)
-    return product(x, kernel, scales, dtype=self.dtype)
+    return hooked(self, product(x, kernel, scales, dtype=self.dtype), x)
 
 
 class RMSNorm(nn.Module):
@@ -97,9 +100,11 @@ class MLP(nn.Module):
 
   Attributes:
     config: The model's shape.
+    method: May change what the layers pass on.
   """
 
   config: T5Config
+  method: Method | None = None
 
   @nn.compact
   def __call__(
@@ -113,6 +118,7 @@ class MLP(nn.Module):
         features=config.mlp_dim,
         axes=("embed", "mlp"),
         dtype=config.jax_dtype,
+        method=self.method,
         name=f"wi_{index}" if gated else "wi",
       )(x)
       for index in range(len(config.mlp_activations))
@@ -130,12 +136,13 @@ class MLP(nn.Module):
         ],
       )
 
-    hidden = gate(branches)
+    hidden = hooked(self, gate(branches), None, "hidden")
     hidden = dropout(self, hidden, deterministic=deterministic)
     return Projection(
       features=config.embed_dim,
       axes=("mlp", "embed"),
       dtype=config.jax_dtype,
+      method=self.method,
       name="wo",
     )(hidden)
 

@@ -106,11 +106,14 @@ def stack_layers(params: Params) -> Params:
   """Returns the parameters of a T5 as its scanned stacks take them.
 
   Args:
-    params: With `encoder/layers_0`, `encoder/layers_1` and so on.
+    params: With `encoder/layers_0`, `encoder/layers_1` and so on, or only some
+      of each layer's, or of one stack's.
   """
   params = dict(params)
   for name in _STACKS:
-    layers, rest = _split(params[name])
+    layers, rest = _split(params.get(name, {}))
+    if not layers:
+      continue
     params[name] = {
       **rest,
       SCANNED: jax.tree.map(lambda *each: np.stack(each), *layers),

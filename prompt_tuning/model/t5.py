@@ -7,22 +7,26 @@ as a value instead of a mutable collection; padded queries are not masked,
 because no result depends on them.
 """
 
+import dataclasses
 from typing import Any, TypeGuard
 
 import jax
 from flax import linen as nn
+from flax import traverse_util
 from jax import numpy as jnp
 
 from prompt_tuning.model.compiled_prompt import CompiledPrompt
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.decoder import Attend, Cache, Decoder
 from prompt_tuning.model.encoder import Encoder
+from prompt_tuning.model.method import Method
 from prompt_tuning.model.quantization import (
   product,
   scales_of,
   with_scale_axes,
 )
 from prompt_tuning.model.sharding import ActivationSharding
+from prompt_tuning.model.stack import stack_layers
 from prompt_tuning.prompts.module import Prompt, PromptAttention, PromptBank
 from prompt_tuning.types import PAD_ID, Array, Float, Int, Params
 
@@ -75,17 +79,22 @@ class T5(nn.Module):
     prompt: Soft prompts, or None for the bare model, on which a slot becomes
       NaN.
     sharding: Where activations are held on a mesh that cuts the sequence.
+    method: What is trained inside of the layers, None for nothing.
   """
 
   config: T5Config
   prompt: Prompt | PromptBank | None = None
   sharding: ActivationSharding | None = None
+  method: Method | None = None
 
   def setup(self):
     """Declares the three parts under T5X's names."""
     self.token_embedder = TokenEmbedder(self.config)
-    self.encoder = Encoder(self.config, self.sharding)
-    self.decoder = Decoder(self.config)
+    self.encoder = Encoder(self.config, self.sharding, self.method)
+    self.decoder = Decoder(self.config, self.method)
+    method = self.method
+    self.prefix = None if method is None else method.prefix(self.config)
+    self.head = None if method is None else method.head(self.config)
 
   @property
   def num_prompts(self) -> int:
@@ -110,8 +119,21 @@ class T5(nn.Module):
     """Returns what inputs read of a prompt that attends to itself alone.
 
     It is what `encode`, `decode` and `start_cache` take as `prompt`: None where
-    slots stand among the tokens, or where there is no prompt.
+    slots stand among the tokens, or where there is no prompt. The prefixes of a
+    method stand for such a prompt.
+
+    Raises:
+      ValueError: There are both.
     """
+    if self.prefix is not None:
+      if is_apart(self.prompt):
+        raise ValueError(
+          "The model has both the prefixes of a method and a soft prompt that "
+          "attends to itself alone (prompt_attention is 'prefix'), which would "
+          "stand in the same place: set PROMPT_ATTENTION to 'full', or PROMPT "
+          "to None."
+        )
+      return self.prefix()
     if not is_apart(self.prompt):
       return None
     x = self.prompt.vectors().astype(self.config.jax_dtype)
@@ -119,6 +141,7 @@ class T5(nn.Module):
       x,
       mask=jnp.ones((1, 1, 1, x.shape[1]), bool),
       positions=jnp.arange(x.shape[1], dtype=jnp.int32)[None],
+      slots=self._slots_apart(x),
       deterministic=deterministic,
       is_read=True,
     )
@@ -142,10 +165,21 @@ class T5(nn.Module):
       self.embed(tokens),
       mask=_visible(tokens, segment_ids, segment_ids),
       positions=_positions(tokens, positions),
+      slots=self._slots(tokens),
       prompt=prompt,
       deterministic=deterministic,
     )
     return encoded
+
+  def _slots(self, tokens: Int[Array, "B L"]) -> Int[Array, "B L"] | None:
+    return None if self.method is None else tokens - self.config.vocab_size
+
+  def _slots_apart(self, x: Float[Array, "N P D"]) -> Int[Array, "N P"] | None:
+    if self.method is None:
+      return None
+    num_prompts, length, _ = x.shape
+    slots = jnp.arange(num_prompts * length, dtype=jnp.int32)
+    return slots.reshape(num_prompts, length)
 
   def _check_compiled(
     self, prompt: CompiledPrompt | None, tokens: Int[Array, "B L"]
@@ -158,10 +192,16 @@ class T5(nn.Module):
         "so it is no part of the tokens: pass what compile_prompt() returns as "
         "`prompt`."
       )
+    elif self.prefix is not None:
+      raise ValueError(
+        "The prefixes of this model's method are no part of the tokens: pass "
+        "what compile_prompt() returns as `prompt`."
+      )
 
   def logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
     """Returns float32 logits of what `hidden` or `decode_hidden` returned."""
-    return self.decoder.logits(hidden, self._attend())
+    logits = self.decoder.logits(hidden, self._attend())
+    return logits if self.head is None else self.head(logits, hidden)
 
   def _attend(self) -> Attend | None:
     # Untied, the table need not be among the parameters.
@@ -305,7 +345,7 @@ class T5(nn.Module):
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Reads one token of each example; returns the next one's logits."""
     return self.decoder.decode_step(
-      self.embed(tokens[:, None]), self._attend(), cache
+      self.embed(tokens[:, None]), self.logits, cache
     )
 
 
@@ -320,9 +360,11 @@ def is_apart(
 
 def logits_params(config: T5Config, params: Params) -> Params:
   """Returns the part of a model's parameters that `T5.logits` reads."""
+  head = {"head": params["head"]} if "head" in params else {}
   if config.tie_embeddings:
-    return {"token_embedder": params["token_embedder"]}
-  return {"decoder": {"logits_dense": params["decoder"]["logits_dense"]}}
+    return {"token_embedder": params["token_embedder"], **head}
+  dense = params["decoder"]["logits_dense"]
+  return {"decoder": {"logits_dense": dense}, **head}
 
 
 def _same_segment(queries, keys):
@@ -361,6 +403,31 @@ def init_params(model: T5, rng: jax.Array) -> Params:
 def abstract_params(model: T5) -> Params:
   """Returns the shapes and types of the parameters, at no cost."""
   return jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+
+
+def method_params(model: T5, rng: jax.Array) -> Params:
+  """Returns fresh parameters of a model's method alone, a nested dictionary.
+
+  They are the same whether layers are scanned or not, but for being stacked.
+  Nothing is made of the weights around them.
+
+  Args:
+    model: The network; its prompt's parameters are not among those returned.
+    rng: Key of their initialisers.
+  """
+  if model.method is None:
+    return {}
+  config = dataclasses.replace(model.config, scan_layers=False)
+  whole = T5(config, method=model.method)
+  known = traverse_util.flatten_dict(abstract_params(T5(config)))
+
+  def own(rng):
+    flat = traverse_util.flatten_dict(init_params(whole, rng))
+    return {path: leaf for path, leaf in flat.items() if path not in known}
+
+  # What is not returned is not computed.
+  params = traverse_util.unflatten_dict(jax.jit(own)(rng))
+  return stack_layers(params) if model.config.scan_layers else params
 
 
 def logical_axes(model: T5) -> Params:

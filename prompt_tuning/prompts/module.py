@@ -30,11 +30,14 @@ class PromptAttention(enum.Enum):
   PREFIX = "prefix"
 
 
-def _look_up(
+def look_up(
   table: Float[Array, "S D"], slots: Int[Array, "*shape"]
 ) -> Float[Array, "*shape D"]:
-  # A slot that no prompt owns becomes NaN, which stops training with the batch
-  # named, rather than an unrelated row.
+  """Returns the vectors of slots.
+
+  A slot that no prompt owns becomes NaN, which stops training with the batch
+  named, rather than an unrelated row.
+  """
   return jnp.take(table, slots, axis=0, mode="fill", fill_value=jnp.nan)
 
 
@@ -77,7 +80,7 @@ class Prompt(nn.Module):
 
   def __call__(self, slots: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
     """Returns the embeddings of `slots`, which count from 0."""
-    return _look_up(self.embedding, slots)
+    return look_up(self.embedding, slots)
 
   def vectors(self) -> Float[Array, "1 P D"]:
     """Returns the prompt as a bank of one."""
@@ -131,7 +134,7 @@ class PromptBank(nn.Module):
   def __call__(self, slots: Int[Array, "*shape"]) -> Float[Array, "*shape D"]:
     """Returns the embeddings of `slots`, which count from 0."""
     table = self.embedding.reshape(self.num_slots, self.features)
-    return _look_up(table, slots)
+    return look_up(table, slots)
 
   def vectors(self) -> Float[Array, "N P D"]:
     """Returns all prompts."""

@@ -109,15 +109,39 @@ class PromptSpec:
     caller puts the saved values in its place, of a bank all at once.
     """
     *bank, length, _ = saved.array.shape
-    text = saved.card.layout if saved.card else Position.PREFIX.value
-    is_position = text in {place.value for place in Position}
-    return cls(
+    card = saved.card
+    return cls.described(
       length=length,
       num_prompts=bank[0] if bank else 1,
+      layout_text=card.layout if card else Position.PREFIX.value,
+      attention=card.attention if card else PromptAttention.FULL,
+    )
+
+  @classmethod
+  def described(
+    cls,
+    *,
+    length: int,
+    num_prompts: int,
+    layout_text: str,
+    attention: PromptAttention | str,
+  ) -> "PromptSpec":
+    """Returns the description of a prompt whose values come from elsewhere.
+
+    Args:
+      length: P, in tokens.
+      num_prompts: N.
+      layout_text: What `layout_text` of the description was.
+      attention: What soft tokens attend to.
+    """
+    is_position = layout_text in {place.value for place in Position}
+    return cls(
+      length=length,
+      num_prompts=num_prompts,
       initializer=lambda: jax.nn.initializers.zeros,
-      position=Position(text) if is_position else Position.PREFIX,
-      template=None if is_position else text,
-      attention=saved.card.attention if saved.card else PromptAttention.FULL,
+      position=Position(layout_text) if is_position else Position.PREFIX,
+      template=None if is_position else layout_text,
+      attention=attention,
     )
 
   def layout(self, encode: Callable[[str], Sequence[int]]) -> Layout:

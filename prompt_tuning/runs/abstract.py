@@ -60,7 +60,7 @@ class AbstractRun:
     self.backbone = a.backbone
     self.lengths = FeatureLengths.from_mapping(a.feature_lengths)
     self.network: Network = abstract_network(
-      a.backbone, a.prompt, from_scratch=a.from_scratch
+      a.backbone, a.prompt, from_scratch=a.from_scratch, method=a.method
     )
     self.batch_size = a.batch_size
     self.batch = abstract_batch(self.network, self.lengths, a.batch_size)
@@ -167,7 +167,9 @@ class AbstractRun:
       rows=rows / max(a.num_microbatches, 1),
       encoder_length=length,
       targets_length=self.lengths.targets,
-      trains_weights=any(
+      # At most: a method keeps what its own products read.
+      trains_weights=a.method is not None
+      or any(
         path.endswith("/kernel")
         for path in partition.flatten(self.state.trainable)
       ),

@@ -8,6 +8,7 @@ from prompt_tuning.backbone import Backbone
 from prompt_tuning.data.features import FeatureLengths
 from prompt_tuning.data.inputs import Inputs
 from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.model.method import Method
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.prompts.layout import Layout
 from prompt_tuning.prompts.spec import PromptSpec
@@ -48,6 +49,7 @@ class TrainArguments:
   optimizer: Optimizer
   plan: plan_lib.Plan
   prompt: PromptSpec | None
+  method: Method | None
   from_scratch: bool
   evaluations: Sequence[Evaluation]
   selection: Selection | None

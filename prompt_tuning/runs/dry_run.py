@@ -35,6 +35,7 @@ from prompt_tuning.runs.abstract import (
 )
 from prompt_tuning.runs.hardware import Hardware
 from prompt_tuning.runs.network import Network, abstract_network
+from prompt_tuning.runs.tuned import read_tuned
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import partition
 from prompt_tuning.train.held_out import HeldOutLoss
@@ -105,6 +106,7 @@ def evaluate(
   evaluations: Sequence[train_lib.Evaluation],
   prompt_file: evaluate_lib.PromptFile = None,
   allow_missing_card: bool = False,
+  tuned_dir: str | None = None,
   **unused: Any,
 ) -> str:
   """Returns the parameters and one batch of each evaluation by shapes, as text.
@@ -115,6 +117,7 @@ def evaluate(
     evaluations: What is measured.
     prompt_file: A tuned prompt, which is read: it is small.
     allow_missing_card: Whether to take a prompt without a card.
+    tuned_dir: See `runs.evaluate.evaluate`; of it the description is read.
     **unused: What else a run is configured with, which decides no shape.
 
   Raises:
@@ -125,7 +128,7 @@ def evaluate(
   lengths = evaluate_lib.check(
     backbone, feature_lengths, evaluations, prompt_file
   )
-  network, lines = _frozen(backbone, prompt_file, allow_missing_card)
+  network, lines = _frozen(backbone, prompt_file, allow_missing_card, tuned_dir)
   for evaluation in evaluations:
     match evaluation:
       case TaskEvaluation():
@@ -165,6 +168,7 @@ def infer(
   mode: infer_lib.Mode | str = infer_lib.Mode.PREDICT,
   prompt_file: str | None = None,
   allow_missing_card: bool = False,
+  tuned_dir: str | None = None,
   **unused: Any,
 ) -> str:
   """Returns the parameters and one batch by shapes, as text.
@@ -179,6 +183,7 @@ def infer(
     mode: Whether to predict answers or to score targets.
     prompt_file: A tuned prompt, which is read: it is small.
     allow_missing_card: Whether to take a prompt without a card.
+    tuned_dir: See `runs.evaluate.evaluate`; of it the description is read.
     **unused: What else a run is configured with, which decides no shape.
 
   Raises:
@@ -189,7 +194,7 @@ def infer(
   mode = enum_member(infer_lib.Mode, mode, name="INFER_MODE")
   check_shapes(batch_size=batch_size, length_buckets=length_buckets)
   lengths = infer_lib.check(backbone, inputs, feature_lengths, mode)
-  network, lines = _frozen(backbone, prompt_file, allow_missing_card)
+  network, lines = _frozen(backbone, prompt_file, allow_missing_card, tuned_dir)
   answer = infer_lib.answer_fn(
     network.model,
     vocabulary=backbone.vocabulary,
@@ -212,14 +217,19 @@ def _frozen(
   backbone: Backbone,
   prompt_file: evaluate_lib.PromptFile,
   allow_missing_card: bool,
+  tuned_dir: str | None,
 ) -> tuple[Network, list[str]]:
   """Returns a network of which nothing is trained, and a table of it."""
   saved = evaluate_lib.load_prompt(
     backbone, prompt_file, allow_missing_card=allow_missing_card
   )
-  network = abstract_network(
-    backbone, None if saved is None else PromptSpec.of_saved(saved)
-  )
+  tuned = read_tuned(tuned_dir, prompt_file=prompt_file)
+  if tuned is not None:
+    network = abstract_network(backbone, tuned.prompt, method=tuned.method)
+  else:
+    network = abstract_network(
+      backbone, None if saved is None else PromptSpec.of_saved(saved)
+    )
   lines = [_ROW.format("subtree", "frozen", "bytes")]
   for name, part in [
     *sorted(network.params.items()),
@@ -227,6 +237,8 @@ def _frozen(
   ]:
     lines.append(_ROW.format(name, f"{_count(part):,}", f"{num_bytes(part):,}"))
   lines.append("trainable: nothing")
+  if tuned is not None:
+    lines.append(f"tuned: {tuned.checkpoint}, on the backbone {tuned.backbone}")
   if saved is not None:
     shape = list(saved.array.shape)
     lines.append(f"prompt: {saved.array.dtype}{shape} from {prompt_file}")

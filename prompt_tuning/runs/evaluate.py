@@ -23,6 +23,7 @@ from prompt_tuning.runs.abstract import answering_need
 from prompt_tuning.runs.arguments import Evaluation
 from prompt_tuning.runs.hardware import ALL_DEVICES, Hardware
 from prompt_tuning.runs.network import Network, build_network
+from prompt_tuning.runs.tuned import read_tuned, with_tuned
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.types import Params
 
@@ -38,6 +39,7 @@ def evaluate(
   evaluations: Sequence[Evaluation],
   prompt_file: PromptFile = None,
   allow_missing_card: bool = False,
+  tuned_dir: str | None = None,
   hardware: Hardware = ALL_DEVICES,
 ) -> dict[str, float]:
   """Evaluates, and writes `metrics.json` and predictions.
@@ -51,6 +53,8 @@ def evaluate(
       bare model.
     allow_missing_card: Whether to take a prompt without a card for a prefix of
       this backbone.
+    tuned_dir: TUNED_DIR, the MODEL_DIR of a run that trained a method, or any
+      part of the network; None for none. It has its own prompt.
     hardware: How it lies on the devices.
 
   Returns:
@@ -65,7 +69,10 @@ def evaluate(
   if is_first:
     paths.make_writable_dir(output_dir)
   network, step = load_network(
-    backbone, prompt_file, allow_missing_card=allow_missing_card
+    backbone,
+    prompt_file,
+    allow_missing_card=allow_missing_card,
+    tuned_dir=tuned_dir,
   )
   num_prompts = network.model.num_prompts
   network, params = on_devices(
@@ -164,15 +171,24 @@ def load_network(
   prompt_file: PromptFile,
   *,
   allow_missing_card: bool = False,
+  tuned_dir: str | None = None,
 ) -> tuple[Network, int]:
-  """Returns a backbone with a saved prompt in place, and the step it is of.
+  """Returns a backbone with what was tuned in place, and the step it is of.
 
-  That is the prompt's; of a bare model its checkpoint's, 0 if that has none.
+  That is the prompt's, or the run's; of a bare model its checkpoint's, 0 if
+  that has none.
 
   Raises:
-    ValueError: If the prompt has another width or belongs to another backbone,
-      or several do not make a bank.
+    ValueError: If the prompt has another width, what was tuned belongs to
+      another backbone, several prompts do not make a bank, or both a prompt and
+      a run are given.
   """
+  tuned = read_tuned(tuned_dir, prompt_file=prompt_file)
+  if tuned is not None:
+    network = build_network(
+      backbone, tuned.prompt, rng=jax.random.key(0), method=tuned.method
+    )
+    return with_tuned(network, tuned), tuned.step
   saved = load_prompt(
     backbone, prompt_file, allow_missing_card=allow_missing_card
   )

@@ -56,6 +56,7 @@ def infer(
   mode: Mode | str = Mode.PREDICT,
   prompt_file: str | None = None,
   allow_missing_card: bool = False,
+  tuned_dir: str | None = None,
   seed: int = 0,
   hardware: Hardware = ALL_DEVICES,
 ) -> None:
@@ -74,6 +75,7 @@ def infer(
       its tokens' log-likelihoods, in nats.
     prompt_file: A tuned prompt; None for the bare model.
     allow_missing_card: See `runs.evaluate.evaluate`.
+    tuned_dir: See `runs.evaluate.evaluate`.
     seed: For predictors that draw; what they draw for an input depends on it
       and on the input's number.
     hardware: How it lies on the devices.
@@ -89,7 +91,10 @@ def infer(
   if is_first:
     paths.check_writable_file(output_file)
   network, _ = load_network(
-    backbone, prompt_file, allow_missing_card=allow_missing_card
+    backbone,
+    prompt_file,
+    allow_missing_card=allow_missing_card,
+    tuned_dir=tuned_dir,
   )
   examples = inputs.examples(backbone.vocabulary)
   builder = FeatureBuilder(

@@ -16,10 +16,9 @@ def check_same_run(model_dir: str, identity: RunIdentity) -> None:
   Raises:
     ValueError: Naming what differs.
   """
-  path = paths.as_path(model_dir) / _RUN_FILE
-  if not paths.exists(path):
+  if not paths.exists(paths.as_path(model_dir) / _RUN_FILE):
     return
-  before = RunIdentity.from_json(json.loads(paths.read_text(path)))
+  before = read_identity(model_dir)
   differences = identity.differences(before)
   if differences:
     lines = "".join(f"\n  {line}" for line in differences)
@@ -27,6 +26,21 @@ def check_same_run(model_dir: str, identity: RunIdentity) -> None:
       f"MODEL_DIR {model_dir} holds another run (there -> here):{lines}\nPass "
       "another MODEL_DIR, or undo the changes to resume that run."
     )
+
+
+def read_identity(model_dir: paths.PathLike) -> RunIdentity:
+  """Returns whose the folder is.
+
+  Raises:
+    ValueError: If it does not say.
+  """
+  path = paths.as_path(model_dir) / _RUN_FILE
+  if not paths.exists(path):
+    raise ValueError(
+      f"{model_dir} holds no {_RUN_FILE}, which says of which run it is; give "
+      "the MODEL_DIR of a run."
+    )
+  return RunIdentity.from_json(json.loads(paths.read_text(path)))
 
 
 def describe_run(

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from flax import traverse_util
 from jax import numpy as jnp
 from jax.sharding import Mesh
 
@@ -13,6 +14,7 @@ from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints.load import Loaded
 from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.initialization import Initialization
+from prompt_tuning.model.method import Method
 from prompt_tuning.model.sharding import (
   SEQUENCE,
   ActivationSharding,
@@ -32,7 +34,8 @@ class Network:
 
   Attributes:
     model: The network, prompt included.
-    params: All parameters; `prompt/embedding` where there is a prompt.
+    params: All parameters; `prompt/embedding` where there is a prompt, and
+      those of a method where the model has one.
     layout: Where slots stand.
     fingerprint: Names the backbone, on a prompt's card and in a checkpoint.
     dtype: The type that the backbone's weights are kept in.
@@ -69,15 +72,18 @@ def build_network(
   rng: jax.Array,
   from_scratch: bool = False,
   loaded: Loaded | None = None,
+  method: Method | None = None,
 ) -> Network:
   """Reads the backbone, or starts one, and puts a fresh prompt in front.
 
   Args:
     backbone: Names the T5.
     prompt: The soft prompt; None for the bare model.
-    rng: Key of the prompt's initialiser, and of the weights from scratch.
+    rng: Key of the initialisers of prompt and method, and of the weights from
+      scratch.
     from_scratch: Whether the backbone starts from random weights.
     loaded: The backbone's weights, if they were read before.
+    method: What is trained inside of the layers; None for nothing.
 
   Raises:
     ValueError: If a checkpoint is named and not to be read, or the other way
@@ -95,9 +101,14 @@ def build_network(
     loaded = backbone.load()
   params, fingerprint = loaded.params, loaded.fingerprint
   dtype = _kept_in(backbone, from_scratch=from_scratch)
+  if method is not None:
+    method = method.resolved(backbone.vocabulary.encode)
+  model = T5(backbone.config, method=method)
+  # A key of its own, so that a method leaves the prompt's draws as they are.
+  params = merged(params, t5.method_params(model, jax.random.fold_in(rng, 0)))
   if prompt is None:
     return Network(
-      model=T5(backbone.config),
+      model=model,
       params=params,
       layout=layout_lib.prefix(0),
       fingerprint=fingerprint,
@@ -109,7 +120,7 @@ def build_network(
     backbone_fingerprint=fingerprint,
   )
   return Network(
-    model=T5(backbone.config, prompt=module),
+    model=model.clone(prompt=module),
     params={**params, "prompt": init_prompt(module, prompt_rng)},
     layout=prompt.layout(backbone.vocabulary.encode),
     fingerprint=fingerprint,
@@ -118,7 +129,11 @@ def build_network(
 
 
 def abstract_network(
-  backbone: Backbone, prompt: PromptSpec | None, *, from_scratch: bool = False
+  backbone: Backbone,
+  prompt: PromptSpec | None,
+  *,
+  from_scratch: bool = False,
+  method: Method | None = None,
 ) -> Network:
   """Returns the same network with shapes and types in the place of weights.
 
@@ -129,6 +144,7 @@ def abstract_network(
     backbone: Names the T5.
     prompt: The soft prompt; None for the bare model.
     from_scratch: Whether the backbone starts from random weights.
+    method: What is trained inside of the layers; None for nothing.
 
   Raises:
     ValueError: As `build_network`, where it shows without weights.
@@ -145,14 +161,19 @@ def abstract_network(
       encode=backbone.vocabulary.encode,
     )
     layout = prompt.layout(backbone.vocabulary.encode)
-  model = T5(config, prompt=module)
+  if method is not None:
+    method = method.resolved(backbone.vocabulary.encode)
+  model = T5(config, prompt=module, method=method)
   kept = _kept_in(backbone, from_scratch=from_scratch)
-  params = dict(t5.abstract_params(model))
-  # A prompt is kept as it is trained, whatever the backbone is stored in.
-  own = {name: params.pop(name) for name in ("prompt",) if name in params}
+  bare = t5.abstract_params(T5(config))
+  # Prompt and method are kept as they are trained, whatever the backbone is
+  # stored in.
+  params = merged(
+    t5.abstract_params(model), quantization.abstract_params(bare, kept)
+  )
   return Network(
     model=model,
-    params={**quantization.abstract_params(params, kept), **own},
+    params=params,
     layout=layout,
     fingerprint="",
     dtype=kept,
@@ -192,6 +213,12 @@ def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
 
 def _kept_in(backbone: Backbone, *, from_scratch: bool) -> str:
   return "float32" if from_scratch else backbone.dtype
+
+
+def merged(one: Params, other: Params) -> dict[str, Any]:
+  """Returns one tree of two; a leaf of `other` stands before one of `one`."""
+  flat = traverse_util.flatten_dict(one) | traverse_util.flatten_dict(other)
+  return traverse_util.unflatten_dict(flat)
 
 
 def init_prompt(module: Prompt | PromptBank, rng: jax.Array) -> Params:

@@ -25,6 +25,7 @@ from prompt_tuning.data.inputs import Inputs
 from prompt_tuning.data.packing import PackedFeatureBuilder, Packing
 from prompt_tuning.data.prefetch import PrefetchedBatches, check_depth
 from prompt_tuning.data.streams import ExampleStream
+from prompt_tuning.methods import description
 from prompt_tuning.model import t5
 from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.prompts.module import PromptAttention
@@ -144,6 +145,7 @@ def prepare(
     rng=init_rng,
     from_scratch=a.from_scratch,
     loaded=loaded,
+    method=a.method,
   )
   if beside is not None:
     network = dataclasses.replace(network, model=beside.network.model)
@@ -368,6 +370,8 @@ def _identity(
       "attention": PromptAttention(prompt.attention).value,
       "initializer": prompt.initializer_name,
     }
+  if a.method is not None:
+    described["method"] = description.describe(a.method)
   return json.loads(json.dumps(described))
 
 

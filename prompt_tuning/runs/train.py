@@ -10,6 +10,7 @@ from typing import Any
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.data.inputs import Inputs
+from prompt_tuning.model.method import Method
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs.arguments import Evaluation, TrainArguments
 from prompt_tuning.runs.hardware import ALL_DEVICES, Hardware
@@ -42,6 +43,7 @@ def train(
   optimizer: Optimizer,
   plan: plan_lib.Plan,
   prompt: PromptSpec | None = None,
+  method: Method | None = None,
   from_scratch: bool = False,
   evaluations: Sequence[Evaluation] = (),
   selection: Selection | None = None,
@@ -61,7 +63,7 @@ def train(
 
   What a run starts from, in this order:
     1. its own latest checkpoint in `model_dir`, if there is one;
-    2. the backbone's checkpoint, and the prompt's initialiser;
+    2. the backbone's checkpoint, and the initialisers of prompt and method;
     3. random weights, only if `from_scratch` says so.
   A weight that is missing from a checkpoint is an error in every case.
 
@@ -75,6 +77,8 @@ def train(
     optimizer: Updates what is trained.
     plan: How long, and what when.
     prompt: The soft prompt; None for none.
+    method: What is trained inside of the layers (`prompt_tuning.methods`); None
+      for nothing.
     from_scratch: Whether the backbone starts from random weights.
     evaluations: What is measured at every evaluation.
     selection: Which evaluation is the best, and when to stop early.

@@ -177,6 +177,7 @@ def _shared(run: TrainArguments) -> dict[str, Any]:
   return shared | {
     "length and number of prompts": shape,
     "PROMPT_ATTENTION": attention,
+    "method": run.method,
   }
 
 

@@ -46,6 +46,8 @@ EXTRA = {
   "prompts/class_labels.gin": ("CLASS_LABELS=('no', 'yes')",),
   "prompts/embedded_text.gin": ("PROMPT_TEXT='Is it good?'",),
   "prompts/from_file.gin": ("PROMPT_FILE='prompt.npy'",),
+  "methods/soft_words.gin": ("PROMPT_TEXT='Is it good?'",),
+  "methods/warp.gin": ("CLASS_LABELS=('no', 'yes')",),
   "decoding/rank.gin": ("CLASS_LABELS=('no', 'yes')",),
   "tasks/file.gin": (
     "TASK_FILES={'train': 'train.jsonl'}",

@@ -20,6 +20,8 @@ ALLOWED = {
   "metrics": _BASE,
   "prompts": _BASE,
   "model": _BASE | {"prompts"},
+  # A recipe names one; a run writes it down.
+  "methods": _CORE,
   "checkpoints": _CORE,
   # A task names its metrics.
   "data": _BASE | {"prompts", "metrics"},
@@ -30,7 +32,7 @@ ALLOWED = {
   "analysis": _CORE | {"data", "metrics", "evaluate"},
   "runs": _CORE
   | {"backbone", "checkpoints", "config", "data", "evaluate", "metrics"}
-  | {"analysis", "train"},
+  | {"analysis", "methods", "train"},
   # What a run would cost elsewhere; it describes runs.
   "scale": _CORE | {"backbone", "data", "evaluate", "runs", "train"},
   # Experiments are told by the command lines of runs, and by their files.
