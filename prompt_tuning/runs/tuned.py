@@ -7,6 +7,7 @@ the method, the soft prompt's shape, and the backbone, which is given anew.
 import dataclasses
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from prompt_tuning import paths
@@ -41,7 +42,9 @@ class Tuned:
 
 
 def read_tuned(
-  tuned_dir: paths.PathLike | None, *, prompt_file: paths.PathLike | None = None
+  tuned_dir: paths.PathLike | None,
+  *,
+  prompt_file: str | Sequence[str] | None = None,
 ) -> Tuned | None:
   """Returns what a run says of itself.
 

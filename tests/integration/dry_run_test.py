@@ -329,10 +329,13 @@ class TestEvaluate:
         "near names: dry_run",
       ),
       ({"evaluations": [evaluation(split="test")]}, "no_such_file.jsonl"),
-      ({"evaluations": [evaluation(split="dev")]}, "and a split 'dev'"),
+      (
+        {"evaluations": [evaluation(split="dev")]},
+        "no split 'dev'; its splits are",
+      ),
       (
         {"evaluations": [evaluation(task=f"{TASK}_unmeasured")]},
-        "no task of 'dry_run_toy_unmeasured' has metrics",
+        "task 'dry_run_toy_unmeasured' has no metrics",
       ),
       ({"prompt_file": "/no/such/prompt.npy"}, "/no/such/prompt.npy"),
     ],
