@@ -48,6 +48,8 @@ PARTS = (
   COMPILING, EVALUATION, SAVING, STEP,
 )  # fmt: skip
 """What the main thread does, each without what others of these do within it."""
+UNNEEDED = frozenset({TENSORFLOW})
+"""What is not missed where it does not happen."""
 
 
 class Cache(enum.Enum):
@@ -230,13 +232,15 @@ def read(kept: Mapping[str, Any], *, begin: float) -> Start:
   """
   spans = [Span(*span) for span in kept["spans"]]
   spans.append(Span(INTERPRETER, begin, kept["begin"]))
-  missing = [part for part in PARTS if part not in {s.label for s in spans}]
+  labels = {span.label for span in spans} | UNNEEDED
+  missing = [part for part in PARTS if part not in labels]
   if missing:
     raise RuntimeError(
       f"Nothing was noted of {', '.join(missing)}: the library does it by "
       "other names than benchmarks.startup_probe times; name them there."
     )
-  parts = own_seconds(span for span in spans if span.thread == 0)
+  parts = dict.fromkeys(UNNEEDED, 0.0)
+  parts |= own_seconds(span for span in spans if span.thread == 0)
   beside: dict[str, float] = {}
   for thread in {span.thread for span in spans} - {0}:
     own = own_seconds(span for span in spans if span.thread == thread)
