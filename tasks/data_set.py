@@ -31,8 +31,8 @@ class DataSet:
     index: Its number in its benchmark, for the indexed form.
     tfds: Its name and version in TFDS.
     tfds_splits: TFDS's name of each split.
-    num_train: Training examples that it has as text, for the rates of mixtures;
-      0 for sets that are there to be evaluated.
+    num_train: Training examples that it has as text (Lester et al., 2021, table
+      7); 0 for sets that are there to be evaluated.
     trains_on: Tells of an example whether it may be trained on; None for all.
   """
 

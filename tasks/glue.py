@@ -65,7 +65,11 @@ DATA_SETS = by_name(
     name="cola",
     render=glue_text.cola,
     words=glue_text.ACCEPTABILITY,
-    metric_fns=(classification.matthews,),
+    metric_fns=(
+      functools.partial(
+        classification.matthews, labels=glue_text.ACCEPTABILITY
+      ),
+    ),
     index=0,
     tfds="glue/cola:1.0.0",
     num_train=8551,

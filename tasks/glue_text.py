@@ -7,6 +7,8 @@ TFDS calls the fields as the text does. GLUE's own TSV say `gold_label` (MNLI),
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from prompt_tuning.tasks import records
 from prompt_tuning.tasks.rendering import classify, name_fields
 from prompt_tuning.tasks.super_glue_text import ENTAILMENT
@@ -96,8 +98,8 @@ def wnli(record: records.Record) -> Iterator[Rendered]:
 
 def _similarity(label: object) -> str:
   try:
-    # Halves go to the even number of steps, as TensorFlow rounds.
-    steps = round(float(str(label)) * _STEPS_PER_POINT)
+    # In float32, halves to the even number of steps, as TensorFlow rounds.
+    steps = round(float(np.float32(str(label)) * np.float32(_STEPS_PER_POINT)))
   except (OverflowError, ValueError) as error:
     raise ValueError(
       f"the label must be a similarity from 0 to 5, got {label!r}"

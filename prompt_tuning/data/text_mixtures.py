@@ -95,12 +95,14 @@ def add(name: str, tasks: Iterable[str], *, rate: Rate = equal) -> TextMixture:
 
     seqio_tasks.register_mixture(mixture)
   _MIXTURES[name] = mixture
+  text_tasks.MIXTURE_NAMES.add(name)
   return mixture
 
 
 def remove(name: str) -> None:
   """Forgets a mixture; seqio, if it knows it, does not."""
   del _MIXTURES[name]
+  text_tasks.MIXTURE_NAMES.discard(name)
 
 
 def get(name: str) -> TextMixture | None:

@@ -126,9 +126,10 @@ def add(
   Raises:
     ValueError: Another task has the name.
   """
-  if name in _TASKS:
+  if name in _TASKS or name in MIXTURE_NAMES:
     raise ValueError(
-      f"there is a task {name!r} already; tasks need names of their own"
+      f"there is a task or mixture {name!r} already; tasks need names of their "
+      "own"
     )
   task = TextTask(
     name=name,
@@ -231,4 +232,6 @@ def _is_plain(value: Any) -> bool:
   return isinstance(value, _SCALARS)
 
 
+MIXTURE_NAMES: set[str] = set()
+"""Names that `text_mixtures` has taken."""
 _TASKS: dict[str, TextTask] = {}

@@ -8,6 +8,7 @@ Eisner, 2021), and the soft prompt is the words.
 
 import dataclasses
 import enum
+from typing import Any
 
 from flax import linen as nn
 from jax import numpy as jnp
@@ -54,6 +55,25 @@ class LayerPrompts(Method):
       Combination, self.combination, name="LayerPrompts.combination"
     )
     object.__setattr__(self, "combination", combination)
+
+  @property
+  def ignores_prompt(self) -> bool:
+    """Whether every layer's slots are replaced, the first one's too."""
+    return self.combination is Combination.REPLACE
+
+  def check_prompt(self, prompt: Any) -> None:
+    """Raises a ValueError unless there are as many slots as the prompt has."""
+    if prompt is None:
+      raise ValueError(
+        "LayerPrompts stand at the slots of a soft prompt, and there is none; "
+        "leave PROMPT as runs/prompt_tune.gin has it."
+      )
+    if self.num_slots != prompt.num_slots:
+      raise ValueError(
+        f"LayerPrompts.num_slots is {self.num_slots}, but the soft prompt has "
+        f"{prompt.num_slots} slots: its length, times the prompts of a bank. "
+        "Make them equal."
+      )
 
   def hook(self, site: str) -> nn.Module | None:
     """Returns the prompt of an encoder layer."""

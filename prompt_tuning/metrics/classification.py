@@ -12,6 +12,7 @@ import math
 from collections.abc import Hashable, Iterable, Sequence
 
 Label = Hashable
+_NO_LABEL = object()
 
 
 def accuracy(
@@ -111,17 +112,28 @@ def macro_f1(
 
 
 def matthews(
-  targets: Sequence[Label], predictions: Sequence[Label]
+  targets: Sequence[Label],
+  predictions: Sequence[Label],
+  *,
+  labels: Iterable[Label] | None = None,
 ) -> dict[str, float]:
   """Returns the Matthews correlation in percent, named `matthews_corrcoef`.
 
-  Of more than two labels it is Gorodkin's (2004); a prediction that is no label
-  counts as one more. It is 0 where all targets or all predictions are the same,
-  as in scikit-learn and so in T5.
+  Of more than two labels it is Gorodkin's (2004). It is 0 where all targets or
+  all predictions are the same, as in scikit-learn and so in T5.
+
+  Args:
+    targets: True labels.
+    predictions: What the model said.
+    labels: All labels of the task; whatever else is said counts as one label
+      more, as in T5. None takes every prediction for a label.
 
   Raises:
     ValueError: If there is nothing to compare, or the lengths differ.
   """
+  if labels is not None:
+    known = frozenset(labels)
+    predictions = [each if each in known else _NO_LABEL for each in predictions]
   pairs = paired(targets, predictions)
   said = collections.Counter(predictions)
   there = collections.Counter(targets)

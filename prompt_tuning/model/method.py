@@ -32,6 +32,19 @@ class Method:
   They are frozen dataclasses: a model must hash.
   """
 
+  @property
+  def ignores_prompt(self) -> bool:
+    """Whether nothing of the soft prompt's own vectors is left."""
+    return False
+
+  def check_prompt(self, prompt: nn.Module | None) -> None:
+    """Raises a ValueError if the method does not go with a soft prompt.
+
+    Args:
+      prompt: A `Prompt` or `PromptBank`; None for none.
+    """
+    del prompt
+
   def hook(self, site: str) -> nn.Module | None:
     """Returns `(y, x) -> y` for a site, None to leave it as it is.
 

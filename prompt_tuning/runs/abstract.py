@@ -19,7 +19,11 @@ from prompt_tuning.model import t5
 from prompt_tuning.model.config import Rematerialization
 from prompt_tuning.model.sharding import AxisRules, feature_spec
 from prompt_tuning.runs.arguments import TrainArguments
-from prompt_tuning.runs.network import Network, abstract_network
+from prompt_tuning.runs.network import (
+  Network,
+  abstract_network,
+  check_trained,
+)
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import partition
 from prompt_tuning.train.activation_floor import activation_floor
@@ -62,6 +66,7 @@ class AbstractRun:
     self.network: Network = abstract_network(
       a.backbone, a.prompt, from_scratch=a.from_scratch, method=a.method
     )
+    check_trained(self.network.model, a.trainable)
     self.batch_size = a.batch_size
     self.batch = abstract_batch(self.network, self.lengths, a.batch_size)
     self._arguments = a

@@ -1,6 +1,8 @@
 """A backbone with a soft prompt in place."""
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,6 +27,7 @@ from prompt_tuning.prompts import layout as layout_lib
 from prompt_tuning.prompts.layout import Layout
 from prompt_tuning.prompts.module import Prompt, PromptBank
 from prompt_tuning.prompts.spec import PromptSpec
+from prompt_tuning.train import partition
 from prompt_tuning.types import Params
 
 
@@ -103,10 +106,19 @@ def build_network(
   dtype = _kept_in(backbone, from_scratch=from_scratch)
   if method is not None:
     method = method.resolved(backbone.vocabulary.encode)
+  module = None
+  if prompt is not None:
+    module = prompt.module(
+      embeddings=quantization.float_table(params["token_embedder"]),
+      encode=backbone.vocabulary.encode,
+      backbone_fingerprint=fingerprint,
+    )
+  if method is not None:
+    method.check_prompt(module)
   model = T5(backbone.config, method=method)
   # A key of its own, so that a method leaves the prompt's draws as they are.
   params = merged(params, t5.method_params(model, jax.random.fold_in(rng, 0)))
-  if prompt is None:
+  if prompt is None or module is None:
     return Network(
       model=model,
       params=params,
@@ -114,11 +126,6 @@ def build_network(
       fingerprint=fingerprint,
       dtype=dtype,
     )
-  module = prompt.module(
-    embeddings=quantization.float_table(params["token_embedder"]),
-    encode=backbone.vocabulary.encode,
-    backbone_fingerprint=fingerprint,
-  )
   return Network(
     model=model.clone(prompt=module),
     params={**params, "prompt": init_prompt(module, prompt_rng)},
@@ -163,6 +170,7 @@ def abstract_network(
     layout = prompt.layout(backbone.vocabulary.encode)
   if method is not None:
     method = method.resolved(backbone.vocabulary.encode)
+    method.check_prompt(module)
   model = T5(config, prompt=module, method=method)
   kept = _kept_in(backbone, from_scratch=from_scratch)
   bare = t5.abstract_params(T5(config))
@@ -178,6 +186,36 @@ def abstract_network(
     fingerprint="",
     dtype=kept,
   )
+
+
+def check_trained(model: T5, trainable: Sequence[str]) -> None:
+  """Checks that whatever is not of the backbone is trained.
+
+  A checkpoint holds what is trained; the rest is found in the backbone's.
+
+  Args:
+    model: With its prompt and its method.
+    trainable: Patterns of the paths that are trained.
+
+  Raises:
+    ValueError: A parameter of the prompt or of the method is left as it starts.
+  """
+  own = set(partition.flatten(t5.abstract_params(model)))
+  own -= set(partition.flatten(t5.abstract_params(T5(model.config))))
+  if model.method is not None and model.method.ignores_prompt:
+    own = {path for path in own if not path.startswith("prompt/")}
+  left = sorted(
+    path
+    for path in own
+    if not any(re.fullmatch(pattern, path) for pattern in trainable)
+  )
+  if left:
+    raise ValueError(
+      f"TRAINABLE {tuple(trainable)} leaves {', '.join(left[:3])}"
+      f"{', ...' if len(left) > 3 else ''} as they start, and no checkpoint "
+      "would hold them; train them too, or leave out the prompt or the method "
+      "that they are of."
+    )
 
 
 def check_start(backbone: Backbone, *, from_scratch: bool) -> None:

@@ -37,7 +37,7 @@ from prompt_tuning.runs.abstract import (
   microbatch_rows,
 )
 from prompt_tuning.runs.arguments import Evaluation, TrainArguments
-from prompt_tuning.runs.network import Network, build_network
+from prompt_tuning.runs.network import Network, build_network, check_trained
 from prompt_tuning.train import (
   checkpoint_files,
   partition,
@@ -147,6 +147,7 @@ def prepare(
     loaded=loaded,
     method=a.method,
   )
+  check_trained(network.model, a.trainable)
   if beside is not None:
     network = dataclasses.replace(network, model=beside.network.model)
   else:
@@ -214,7 +215,7 @@ def prepare(
     evaluate=_evaluate_all(measures, frozen),
     selection=a.selection,
     export=_exporter(a, network)
-    if set(state.trainable) == {"prompt"}
+    if set(state.trainable) == {"prompt"} and a.method is None
     else None,  # A prompt is no artifact without the weights tuned with it.
     meter=_meter(a, network, frozen, mesh, builder)
     if packing is None

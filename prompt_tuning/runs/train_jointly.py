@@ -104,7 +104,8 @@ def check(runs: Mapping[str, TrainArguments]) -> None:
         f"{other}: FROM_SCRATCH is set, but the runs of a job share one frozen "
         "backbone; set INITIAL_CHECKPOINT_PATH, or train this run alone."
       )
-    if each.prompt is not None and not _tunes_prompt(each):
+    ignored = each.method is not None and each.method.ignores_prompt
+    if each.prompt is not None and not (ignored or _tunes_prompt(each)):
       raise ValueError(
         f"{other}: TRAINABLE {tuple(each.trainable)} leaves the prompt as it "
         "is, but runs of a job share what is not trained; add 'prompt/.*', or "

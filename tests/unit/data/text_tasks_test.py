@@ -181,7 +181,7 @@ def test_a_task_is_found_without_seqio():
 
 def test_names_are_unique(add):
   task = add()
-  with pytest.raises(ValueError, match="there is a task 'text_tasks_test_0'"):
+  with pytest.raises(ValueError, match="task or mixture 'text_tasks_test_0'"):
     text_tasks.add(task.name, {}, vocabulary=_VOCABULARY)
 
 

@@ -82,6 +82,17 @@ def test_matthews_equals_scikit_learn(seed, num_classes, invalid):
   assert result == {"matthews_corrcoef": pytest.approx(wanted)}
 
 
+def test_whatever_is_no_label_is_one_label_more():
+  targets = ["yes", "no"] * 4
+  predictions = ["yes", "no", "yes", "no", "yes", "foo", "bar", "baz"]
+  as_t5 = [{"yes": 1, "no": 0}.get(each, -1) for each in predictions]
+  wanted = 100 * sklearn_metrics().matthews_corrcoef(
+    [{"yes": 1, "no": 0}[each] for each in targets], as_t5
+  )
+  found = classification.matthews(targets, predictions, labels=("no", "yes"))
+  assert found == {"matthews_corrcoef": pytest.approx(wanted)}
+
+
 def test_the_same_answer_to_all_has_no_matthews_correlation():
   assert classification.matthews([0, 1, 1], [1, 1, 1]) == {
     "matthews_corrcoef": 0.0

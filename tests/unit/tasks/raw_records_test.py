@@ -246,8 +246,10 @@ def test_similarity_is_rounded_as_float32_rounds_it():
   for label in np.arange(0, 501) / np.float32(100):
     steps = np.round(np.float32(label) * np.float32(5))
     wanted = f"{np.float32(steps) / np.float32(5):.1f}"
-    pair = {"sentence1": "a", "sentence2": "b", "label": f"{label:.2f}"}
-    assert plain("stsb", pair)[0]["targets"] == wanted
+    # As text, and as TFDS's float32 becomes a number.
+    for given in (f"{label:.2f}", np.float32(label).item()):
+      pair = {"sentence1": "a", "sentence2": "b", "label": given}
+      assert plain("stsb", pair)[0]["targets"] == wanted
 
 
 @pytest.mark.parametrize("label", ["much", "nan", "inf"])
