@@ -66,12 +66,12 @@ class AbstractRun:
     self.network: Network = abstract_network(
       a.backbone, a.prompt, from_scratch=a.from_scratch, method=a.method
     )
-    check_trained(self.network.model, a.trainable)
     self.batch_size = a.batch_size
     self.batch = abstract_batch(self.network, self.lengths, a.batch_size)
     self._arguments = a
     self._axes = t5.logical_axes(self.network.model)
     parts = partition.split(self.network.params, a.trainable)
+    check_trained(self.network.model, a.trainable)
     self.frozen = parts.frozen
     # What is trained is kept in float32, whatever the backbone is stored in.
     trained = jax.tree.map(

@@ -147,12 +147,12 @@ def prepare(
     loaded=loaded,
     method=a.method,
   )
-  check_trained(network.model, a.trainable)
   if beside is not None:
     network = dataclasses.replace(network, model=beside.network.model)
   else:
     network = network.on(mesh, a.hardware.axis_rules)
   table = partition.describe(network.params, a.trainable)
+  check_trained(network.model, a.trainable)
   if beside is None:
     logging.info("\n%s", table)
   state, frozen = _place(

@@ -13,6 +13,7 @@ from prompt_tuning import paths
 ROOT = paths.recipe_roots()[0].parent
 # Applied to every command: few steps, and everything below one folder.
 SHORT = "--gin.TRAIN_STEPS=3"
+FEWER_JOBS = ("/prompt_length.gin", "/prompt_attention.gin")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -46,7 +47,9 @@ def test_the_commands_of_the_readme_follow_on_each_other(tmp_path):
     "".join(json.dumps({"inputs": text}) + "\n" for text in texts)
   )
   for main, command in zip(mains, commands, strict=True):
-    extra = [SHORT] if main.startswith("train") else []
+    extra = [SHORT] if main.startswith(("train", "sweep")) else []
+    # Of two jobs, where README's has six.
+    command = [part.replace(*FEWER_JOBS) for part in command]
     result = run([*command, *extra], tmp_path)
     assert result.returncode == 0, (command, result.stderr[-3000:])
   answers = (tmp_path / "answers.jsonl").read_text().splitlines()
@@ -55,6 +58,9 @@ def test_the_commands_of_the_readme_follow_on_each_other(tmp_path):
     (tmp_path / "runs" / "sentiment" / "eval" / "metrics.json").read_text()
   )
   assert 0 <= metrics["small_world_sentiment/accuracy"] <= 100
+  report = (tmp_path / "runs" / "prompt_length" / "report.md").read_text()
+  assert "| full | " in report
+  assert "Not whole" not in report
   for seed in range(3):
     model_dir = tmp_path / "runs" / "seeds" / f"RANDOM_SEED={seed}"
     assert (model_dir / "prompts" / "best.npy").exists()
@@ -66,10 +72,15 @@ def test_the_commands_of_the_readme_follow_on_each_other(tmp_path):
 def test_a_dry_run_of_each_command_writes_nothing(tmp_path):
   (tmp_path / "texts.jsonl").write_text('{"inputs": "the team won ."}\n')
   for command in readme_commands():
+    if command[2].endswith(".report"):
+      continue  # It runs nothing.
     bare = [part for part in command if not part.startswith("--gin.PROMPT_F")]
     result = run([*bare, "--dry_run"], tmp_path)
     assert result.returncode == 0, (command, result.stderr[-3000:])
-    for part in ("Backbone.checkpoint = ", "subtree ", "one batch"):
+    shown = ["Backbone.checkpoint = ", "subtree ", "one batch"]
+    if command[2].endswith(".sweep"):
+      shown = [f"# PROMPT_LENGTH={length}: 3 runs" for length in (1, 150)]
+    for part in shown:
       assert part in result.stdout, (command, result.stdout)
   names = [path.name for path in tmp_path.iterdir()]
   # Keras makes a hidden folder in the home of the user.
