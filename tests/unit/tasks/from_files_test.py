@@ -298,7 +298,9 @@ def test_a_task_is_described_wherever_it_is_used(write):
   assert describe(text_form="plain") == name
   assert text_tasks.get(name) is task
   for change in ({"text_form": "named"}, {"data_set": "wic"}):
-    with pytest.raises(ValueError, match="task or mixture 'from_files_test_twice' alr"):
+    with pytest.raises(
+      ValueError, match="task or mixture 'from_files_test_twice' alr"
+    ):
       describe(**change)
 
 
