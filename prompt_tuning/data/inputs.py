@@ -238,15 +238,13 @@ class TaskInputs:
     }
 
   def _provider(self, vocabulary: Vocabulary) -> providers.Provider:
-    """Returns the task, once it is known to have the model's vocabulary."""
-    provider = providers.find(
+    return providers.find_for(
+      vocabulary,
       self.task,
       module=self.module,
       use_cached=self.use_cached,
       cache_dirs=self.cache_dirs,
     )
-    provider.check_vocabulary(vocabulary)
-    return provider
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -69,6 +69,22 @@ class Provider(Protocol):
     ...
 
 
+def find_for(vocabulary: Vocabulary, name: str, **where: Any) -> Provider:
+  """Returns a task or mixture whose ids are those of a vocabulary.
+
+  Args:
+    vocabulary: The model's.
+    name: See `find` for it and the others.
+    **where: See `find`.
+
+  Raises:
+    ValueError: As `find`; or it has another vocabulary.
+  """
+  provider = find(name, **where)
+  provider.check_vocabulary(vocabulary)
+  return provider
+
+
 def find(
   name: str,
   *,
