@@ -2,17 +2,12 @@
 
 Records are read as NumPy and rendered in Python, by what renders files too. A
 data set that is not prepared in --tfds_data_dir is downloaded when it is first
-read, never when it is checked. TensorFlow is imported when it is read.
+read, never when it is checked.
 """
 
-import contextlib
 import functools
-from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
-
-from prompt_tuning.data import text_tasks
+from prompt_tuning.data import text_tasks, tfds_records
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.tasks import catalog, described
 from prompt_tuning.tasks.data_set import DataSet
@@ -87,29 +82,7 @@ def _read(
   data_set: DataSet, *, split: str, form: TextForm, data_dir: str | None
 ) -> list[Rendered]:
   """Reads a split in TFDS's order."""
-  import tensorflow as tf
-  import tensorflow_datasets as tfds
-
-  # TensorFlow reads text here, and would take the accelerator's memory. Where
-  # it runs already, its devices can no longer be changed.
-  with contextlib.suppress(RuntimeError):
-    tf.config.set_visible_devices([], "GPU")
-  # Decorators hide its parameters from the type checker.
-  builder: Any = tfds.builder(data_set.tfds, data_dir=data_dir)
-  builder.download_and_prepare()
-  dataset = builder.as_dataset(
-    split=data_set.tfds_splits[split], shuffle_files=False
+  source = tfds_records.TfdsSplit(
+    data_set.tfds, data_set.tfds_splits[split], data_dir
   )
-  records = map(_plain, tfds.as_numpy(dataset))
-  return list(data_set.examples(records, split=split, form=form))
-
-
-def _plain(value: Any) -> Any:
-  """Returns str for bytes, and plain numbers, lists and dicts."""
-  if isinstance(value, Mapping):
-    return {name: _plain(each) for name, each in value.items()}
-  if isinstance(value, bytes):
-    return value.decode("utf-8")
-  if isinstance(value, np.ndarray | np.generic):
-    value = value.tolist()
-  return list(map(_plain, value)) if isinstance(value, list) else value
+  return list(data_set.examples(source.records(), split=split, form=form))

@@ -14,28 +14,23 @@ evaluated on all. Mixtures are `..._super_glue_v102_proportional`, the same
 `squad_to_mrqa`, and `..._glue_mrpc_from_qqp_zeroshot_v002` and the other way
 round.
 
-A task needs the vocabulary when it is made, before a recipe says which: it is
-T5's public one, or the one that PROMPT_TUNING_T5_VOCABULARY names, a local
-SentencePiece model with the same bytes. A recipe that names a data set
+`t5_vocabulary` says which vocabulary they have. A recipe that names a data set
 (`tasks/tfds.gin`) takes the model's own.
 """
 
-import os
 from collections.abc import Iterable
 
 from prompt_tuning.data import text_mixtures
-from prompt_tuning.data.vocabularies import (
-  SentencePieceVocabulary,
-  Vocabulary,
+from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.tasks import (
+  from_tfds,
+  glue,
+  reading,
+  super_glue,
+  t5_vocabulary,
 )
-from prompt_tuning.tasks import from_tfds, glue, reading, super_glue
 from prompt_tuning.tasks.data_set import DataSet
 from prompt_tuning.tasks.text_form import TextForm
-
-VOCABULARY_VARIABLE = "PROMPT_TUNING_T5_VOCABULARY"
-PUBLIC_VOCABULARY = (
-  "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
-)
 
 _FORMS = {
   "": TextForm.NAMED,
@@ -43,17 +38,6 @@ _FORMS = {
   "task_index_": TextForm.INDEXED,
 }
 _PROPORTIONAL = text_mixtures.Proportional()
-
-
-def _vocabulary() -> Vocabulary:
-  path = os.environ.get(VOCABULARY_VARIABLE) or PUBLIC_VOCABULARY
-  try:
-    return SentencePieceVocabulary(path)
-  except ValueError as error:
-    raise ValueError(
-      f"the tasks need T5's vocabulary: {error}; name a copy of it in the "
-      f"environment variable {VOCABULARY_VARIABLE}"
-    ) from error
 
 
 def task_name(data_set: DataSet) -> str:
@@ -128,4 +112,4 @@ def _mix(name: str, data_sets: Iterable[DataSet], front: str) -> None:
   text_mixtures.add(name, tasks, rate=_PROPORTIONAL)
 
 
-_add_all(_vocabulary())
+_add_all(t5_vocabulary.load())

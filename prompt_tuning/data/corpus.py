@@ -18,6 +18,7 @@ import numpy as np
 
 from prompt_tuning import paths
 from prompt_tuning.data import sources, vocabularies
+from prompt_tuning.data.tfds_records import TfdsSplit
 
 _FORMAT = 1
 # Bounds memory, and lets the vocabulary use all cores.
@@ -76,7 +77,8 @@ def tokenize_corpus(
   run leaves nothing there.
 
   Args:
-    files: TSV or JSONL files of one document a line, see `sources`.
+    files: TSV or JSONL files of one document a line, see `sources`; or splits
+      of TFDS, such as "tfds:c4/en:2.2.0@train", see `TfdsSplit`.
     vocabulary: Gives the ids.
     output: The local folder to write, or to open if it exists.
     text_field: The field that holds the text.
@@ -154,13 +156,17 @@ def _wanted_card(
     raise ValueError("a corpus needs at least one file, got none")
   return {
     "format": _FORMAT,
-    "sources": [_source_card(pathlib.Path(file)) for file in files],
+    "sources": [_source_card(file) for file in files],
     "text_field": text_field,
     "vocabulary": vocabulary.fingerprint,
   }
 
 
-def _source_card(file: pathlib.Path) -> dict[str, Any]:
+def _source_card(source: str | os.PathLike) -> dict[str, Any]:
+  split = TfdsSplit.parse(str(source))
+  if split is not None:
+    return {"name": str(split)}  # Its version says what is in it.
+  file = pathlib.Path(source)
   try:
     with file.open("rb") as stream:
       digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -216,11 +222,18 @@ def _batched_texts(
   files: Sequence[str | os.PathLike], text_field: str
 ) -> Iterator[list[str]]:
   """Yields the texts of all files, a bounded number at a time."""
-  records = itertools.chain.from_iterable(
-    sources.read_records(str(file)) for file in files
-  )
+  records = itertools.chain.from_iterable(_records(str(f)) for f in files)
   while batch := list(itertools.islice(records, _DOCUMENTS_AT_A_TIME)):
     yield [_text(record, text_field) for record in batch]
+
+
+def _records(source: str) -> Iterator[sources.Record]:
+  split = TfdsSplit.parse(source)
+  if split is None:
+    yield from sources.read_records(source)
+    return
+  for number, fields in enumerate(split.records(), start=1):
+    yield sources.Record(fields, where=f"{source}, record {number}")
 
 
 def _text(record: sources.Record, text_field: str) -> str:

@@ -1,19 +1,19 @@
 """What a run reads: a task, or running text through an objective."""
 
 import dataclasses
-import enum
-import functools
 import glob
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from prompt_tuning.data import chunks as chunks_lib
 from prompt_tuning.data import corpus as corpus_lib
-from prompt_tuning.data import objectives, providers, sources, streams
+from prompt_tuning.data import providers, sources, streams
+from prompt_tuning.data.chunks import Objective
 from prompt_tuning.data.features import Example, FeatureLengths
+from prompt_tuning.data.tfds_records import TfdsSplit
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.types import enum_member
-
-_NUM_SENTINELS = 100
 
 
 class Inputs(Protocol):
@@ -36,13 +36,6 @@ class Inputs(Protocol):
     ...
 
 
-class Objective(enum.Enum):
-  """How running text becomes inputs and targets."""
-
-  SPAN_CORRUPTION = "span_corruption"
-  PREFIX_LM = "prefix_lm"
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CorpusInputs:
   """Running text, for pre-training and LM adaptation.
@@ -50,8 +43,9 @@ class CorpusInputs:
   Chunks are as long as the feature lengths allow without cutting anything.
 
   Attributes:
-    files: TSV or JSONL files of one document a line; `*` is expanded. None
-      where the files are elsewhere: then the cache must be there.
+    files: TSV or JSONL files of one document a line, where `*` is expanded, and
+      splits of TFDS, such as "tfds:c4/en:2.2.0@train". None where they are
+      elsewhere: then the cache must be there.
     cache: Local folder for the tokens, written by the first run.
     objective: How text becomes inputs and targets.
     text_field: The field that holds the text.
@@ -92,51 +86,38 @@ class CorpusInputs:
         the inputs length; or the cache is missing, or was made from other files
         or with another vocabulary.
     """
-    corpus = self._corpus(vocabulary)
-    if self.objective is Objective.PREFIX_LM:
-      return streams.CorpusStream(
-        corpus,
-        objectives.prefix_lm,
-        # Wherever the text is split, either part and its end must fit.
-        chunk_length=min(lengths.inputs, lengths.targets) - 1,
-        seed=seed,
-        documents=streams.Documents.SEPARATE,
-      )
+    corpus, chunks = self._corpus(vocabulary), self._chunks(vocabulary, lengths)
     return streams.CorpusStream(
       corpus,
-      functools.partial(
-        objectives.span_corruption,
-        vocab_size=vocabulary.vocab_size,
-        noise_density=self.noise_density,
-        mean_span_length=self.mean_span_length,
-        # ByT5 has no extra ids: its sentinels are its topmost bytes.
-        num_sentinels=vocabulary.extra_ids or _NUM_SENTINELS,
-      ),
-      chunk_length=self._corrupted_length(lengths),
+      chunks.objective,
+      chunk_length=chunks.length,
       seed=seed,
+      documents=chunks.documents,
     )
 
   def check(self, vocabulary: Vocabulary, lengths: FeatureLengths) -> None:
     """Checks what shows before a file is read.
 
     Raises:
-      ValueError: A pattern matches no file, there are neither files nor cache,
-        or the targets length is too short.
+      ValueError: A pattern matches no file, a split of TFDS is malformed, there
+        are neither files nor cache, or the targets length is too short.
     """
     if self.files is None:
       self._corpus(vocabulary)
     else:
       self._expanded(self.files)
-    if self.objective is Objective.SPAN_CORRUPTION:
-      self._corrupted_length(lengths)
+    self._chunks(vocabulary, lengths)
 
-  def _corrupted_length(self, lengths: FeatureLengths) -> int:
-    return objectives.lengths_for_span_corruption(
-      lengths.inputs,
-      targets_length=lengths.targets,
+  def _chunks(
+    self, vocabulary: Vocabulary, lengths: FeatureLengths
+  ) -> chunks_lib.Chunks:
+    return chunks_lib.chunks_for(
+      Objective(self.objective),
+      vocabulary,
+      lengths,
       noise_density=self.noise_density,
       mean_span_length=self.mean_span_length,
-    ).raw
+    )
 
   def _corpus(self, vocabulary: Vocabulary) -> corpus_lib.Corpus:
     if self.files is None:
@@ -155,7 +136,93 @@ class CorpusInputs:
       if not found:
         raise ValueError(f"CorpusInputs.files: nothing matches {pattern!r}.")
       files += found
+    for file in files:
+      TfdsSplit.parse(file)
     return files
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusMixture:
+  """Running text of several corpora, each in an order of its own.
+
+  Attributes:
+    files: By corpus, as in `CorpusInputs`.
+    cache: Local folder for the tokens, with a folder for each corpus in it.
+    objective: As in `CorpusInputs`, and so are those after `rates`.
+    rates: How often a chunk of each corpus comes, relative to the others; None
+      for as often as it has chunks.
+    text_field: See there.
+    noise_density: See there.
+    mean_span_length: See there.
+  """
+
+  files: Mapping[str, Sequence[str] | None]
+  cache: str
+  objective: Objective | str
+  rates: Mapping[str, float] | None = None
+  text_field: str = "text"
+  noise_density: float = 0.15
+  mean_span_length: float = 3.0
+
+  def __post_init__(self):
+    if not isinstance(self.files, Mapping) or not self.files:
+      raise ValueError(
+        "CorpusMixture.files: expected files by the name of their corpus, "
+        f'{{"wiki": [...], "books": [...]}}, got {self.files!r}.'
+      )
+    if self.rates is not None and set(self.rates) != set(self.files):
+      raise ValueError(
+        f"CorpusMixture.rates: expected one for each of {sorted(self.files)}, "
+        f"got {dict(self.rates)}."
+      )
+    # Checks the objective.
+    object.__setattr__(self, "objective", self._first.objective)
+
+  @property
+  def name(self) -> str:
+    """The objective."""
+    return self._first.name
+
+  @property
+  def truncate_targets(self) -> bool:
+    """Nothing is ever too long."""
+    return False
+
+  def stream(
+    self, vocabulary: Vocabulary, lengths: FeatureLengths, *, seed: int
+  ) -> streams.MixtureStream:
+    """Returns endless chunks; see `CorpusInputs.stream`."""
+    corpora = {
+      name: corpus.stream(vocabulary, lengths, seed=seed)
+      for name, corpus in self._corpora.items()
+    }
+    rates = self.rates or {
+      name: float(stream.chunks_per_epoch) for name, stream in corpora.items()
+    }
+    return streams.MixtureStream(corpora, rates=rates, seed=seed)
+
+  def check(self, vocabulary: Vocabulary, lengths: FeatureLengths) -> None:
+    """Checks what shows before a file is read; see `CorpusInputs.check`."""
+    for corpus in self._corpora.values():
+      corpus.check(vocabulary, lengths)
+
+  @property
+  def _first(self) -> CorpusInputs:
+    return next(iter(self._corpora.values()))
+
+  @property
+  def _corpora(self) -> dict[str, CorpusInputs]:
+    return {
+      name: CorpusInputs(
+        files=files,
+        cache=os.path.join(self.cache, name),
+        objective=self.objective,
+        text_field=self.text_field,
+        noise_density=self.noise_density,
+        mean_span_length=self.mean_span_length,
+      )
+      for name, files in self.files.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -268,7 +268,9 @@ def check_readable(task: seqio.Task, split: str, *, use_cached: bool) -> None:
       raise ValueError(
         f"preprocessor {seqio.utils.function_name(preprocessor)} of task "
         f"{task.name!r} wants the feature lengths, which apply after the "
-        "task here; pre-training objectives are in data/objectives.py"
+        "task here; running text is read by runs/pretrain.gin and "
+        "runs/lm_adapt.gin instead, out of TFDS too: "
+        "CORPUS_FILES=['tfds:c4/en:2.2.0@train']"
       )
 
 

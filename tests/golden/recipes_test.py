@@ -93,6 +93,11 @@ def _run(name):
       train.train,
     ),
     "lm_adapt": ([*T5, "runs/lm_adapt.gin"], [*WEIGHTS, *CORPUS], train.train),
+    "mixed_corpora": (
+      [*T5, "runs/lm_adapt.gin", "runs/mixed_corpora.gin"],
+      [*WEIGHTS, *CORPUS, "CORPUS_FILES={'a': ['a.jsonl'], 'b': ['b.jsonl']}"],
+      train.train,
+    ),
     "neighbors": (
       [*T5, "runs/neighbors.gin"],
       [*WEIGHTS, "PROMPT_FILE='prompt.npy'"],

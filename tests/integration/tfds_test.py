@@ -32,6 +32,7 @@ tf = pytest.importorskip("tensorflow", reason="seqio runs on it")
 tfds = pytest.importorskip("tensorflow_datasets", reason="is what is read")
 
 from prompt_tuning.data import seqio_tasks  # noqa: E402
+from prompt_tuning.data.corpus import tokenize_corpus  # noqa: E402
 
 ROOT = paths.recipe_roots()[0].parent
 VOCABULARY = ByteVocabulary(extra_ids=125)
@@ -141,6 +142,24 @@ def test_batches_hold_its_tokens(data_dir, add_task):
       (encoder + [0] * (26 - len(encoder)), target + [0] * (6 - len(target)))
     )
   assert sorted(rows) == sorted(expected)
+
+
+def test_a_split_is_running_text(data_dir, tmp_path, monkeypatch):
+  monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+  source = f"tfds:{NAME}:1.0.0@train[:50%]"
+  corpus = tokenize_corpus(
+    [source], VOCABULARY, tmp_path / "tokens", text_field="sentence"
+  )
+  starts = [0, *corpus.ends[:-1]]
+  texts = [
+    VOCABULARY.decode(corpus.tokens[start:end].tolist())
+    for start, end in zip(starts, corpus.ends, strict=True)
+  ]
+  assert 2 * len(texts) == len(REVIEWS["train"])
+  assert set(texts) <= {sentence for sentence, _ in REVIEWS["train"]}
+  assert corpus.card["sources"] == [{"name": source}]
+  with pytest.raises(ValueError, match="record 1: field 'text' is missing"):
+    tokenize_corpus([source], VOCABULARY, tmp_path / "other")
 
 
 def test_a_prompt_is_tuned_on_it(data_dir, add_task, tmp_path):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from prompt_tuning.data.features import FeatureLengths
-from prompt_tuning.data.inputs import CorpusInputs, FileInputs
+from prompt_tuning.data.inputs import CorpusInputs, CorpusMixture, FileInputs
 from prompt_tuning.data.vocabularies import ByteVocabulary
 
 VOCABULARY = ByteVocabulary(extra_ids=125)
@@ -103,3 +103,86 @@ class TestTokensWithoutTheirFiles:
     bare = dataclasses.replace(corpus(), files=None)
     with pytest.raises(ValueError, match="not a complete tokenised corpus"):
       bare.check(VOCABULARY, LENGTHS)
+
+
+class TestMixtureOfCorpora:
+  @pytest.fixture
+  def mixture(self, tmp_path):
+    """Makes a mixture of 30 chunks of "a" and 10 of "b"."""
+    files = {
+      name: [_write(tmp_path / f"{name}.jsonl", *[{"text": name * 62}] * count)]
+      for name, count in (("a", 15), ("b", 5))
+    }
+
+    def make(**settings):
+      settings = {"objective": "prefix_lm", "files": files} | settings
+      return CorpusMixture(cache=str(tmp_path / "tokens"), **settings)
+
+    return make
+
+  @staticmethod
+  def draw(mixture, count=400):
+    stream = mixture.stream(VOCABULARY, LENGTHS, seed=0)
+    texts = [
+      VOCABULARY.decode(example["inputs"][:-1].tolist())
+      for example in map(stream.example, range(count))
+    ]
+    return stream, texts
+
+  @pytest.mark.parametrize(
+    ("rates", "share"), [(None, 0.25), ({"a": 1, "b": 3}, 0.75)]
+  )
+  def test_each_comes_at_its_rate(self, mixture, rates, share):
+    _, texts = self.draw(mixture(rates=rates))
+    of_b = sum("b" in text for text in texts) / len(texts)
+    sigma = (share * (1 - share) / len(texts)) ** 0.5
+    assert abs(of_b - share) < 3 * sigma
+
+  def test_no_chunk_holds_both(self, mixture):
+    _, texts = self.draw(mixture())
+    assert not any("a" in text and "b" in text for text in texts)
+
+  def test_a_corpus_goes_through_all_its_chunks(self, mixture):
+    stream, _ = self.draw(mixture(), count=0)
+    alone = CorpusInputs(
+      files=mixture().files["b"],
+      cache=mixture().cache + "/b",
+      objective="prefix_lm",
+    ).stream(VOCABULARY, LENGTHS, seed=0)
+    drawn = [stream.example(number)["inputs"].tolist() for number in range(60)]
+    of_b = [ids for ids in drawn if "b" in VOCABULARY.decode(ids)]
+    expected = [alone.example(n)["inputs"].tolist() for n in range(len(of_b))]
+    assert of_b == expected
+
+  def test_other_rates_are_other_data(self, mixture):
+    cards = [
+      mixture(rates=rates).stream(VOCABULARY, LENGTHS, seed=0).card()
+      for rates in (None, {"a": 1, "b": 1})
+    ]
+    assert cards[0] != cards[1]
+
+  @pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+      ({"files": ["a.jsonl"]}, r"CorpusMixture\.files: expected files by the"),
+      ({"rates": {"a": 1}}, r"one for each of \['a', 'b'\], got \{'a': 1\}"),
+      ({"rates": {"a": 1, "b": 0}}, "rate of 'b' must be positive, got 0"),
+      ({"objective": "mlm"}, r"objective must be one of .* got 'mlm'"),
+    ],
+  )
+  def test_what_is_no_mixture(self, mixture, settings, message):
+    with pytest.raises(ValueError, match=message):
+      mixture(**settings).stream(VOCABULARY, LENGTHS, seed=0)
+
+
+@pytest.mark.parametrize(
+  "text", ["tfds:c4/en@train", "tfds:c4/en:2.2.0", "tfds:"]
+)
+def test_a_split_of_tfds_needs_version_and_split(tmp_path, text):
+  inputs = CorpusInputs(
+    files=[text], cache=str(tmp_path / "tokens"), objective="prefix_lm"
+  )
+  with pytest.raises(
+    ValueError, match=r"no split of TFDS; write name, version"
+  ):
+    inputs.check(VOCABULARY, LENGTHS)
