@@ -40,6 +40,7 @@ class TaskEvaluation:
     cache_dirs: SEQIO_CACHE_DIRS: where to look for that.
     seed: For predictors that draw; what they draw for an example depends on it
       and on the example's number in its task.
+    folder: Where in the run's folder predictions and metrics are written.
     labels: The verbalizers: a target that is none of them is an error, and how
       often each is predicted is logged. None for free text.
   """
@@ -54,6 +55,7 @@ class TaskEvaluation:
   use_cached: bool = False
   cache_dirs: Sequence[str] = ()
   seed: int = 42
+  folder: str = FOLDER
   labels: Sequence[str] | None = None
 
   def __post_init__(self):
@@ -94,8 +96,8 @@ class TaskEvaluation:
 
     It maps all parameters and the step to `<task>/<metric>`, and to
     `mean/score`: the mean over tasks of the mean of a task's metrics, as
-    SuperGLUE's score is. Predictions and metrics are written to
-    `inference_eval` in the output folder.
+    SuperGLUE's score is. Predictions and metrics are written to `folder` in
+    the output folder.
     """
     predict = self.predictor.build(
       model, vocabulary=vocabulary, lengths=lengths
@@ -140,7 +142,7 @@ class TaskEvaluation:
       vocabulary: The model's.
       lengths: Tokens of inputs and targets.
       layout: Where slots stand.
-      output_dir: Where `inference_eval` is written; None for nowhere.
+      output_dir: Where `folder` is written; None for nowhere.
       num_prompts: Of how many prompts an example names one.
     """
     return self._find(vocabulary).evaluator(
@@ -155,7 +157,7 @@ class TaskEvaluation:
       split=self.split,
       output_dir=None
       if output_dir is None or jax.process_index() != 0
-      else str(paths.as_path(output_dir) / FOLDER),
+      else str(paths.as_path(output_dir) / self.folder),
       num_examples=self.num_examples,
     )
 

@@ -52,6 +52,7 @@ class TrainArguments:
   method: Method | None
   from_scratch: bool
   evaluations: Sequence[Evaluation]
+  final_evaluations: Sequence[Evaluation]
   selection: Selection | None
   z_loss: float
   loss_normalization: LossNormalization | str

@@ -57,7 +57,7 @@ def train(**given: Any) -> str:
       and data.
   """
   a = train_lib.with_defaults(given)
-  train_lib.check(a.backbone, a.inputs, a.feature_lengths, a.evaluations)
+  train_lib.check(a)
   run = AbstractRun(a)
   mesh = _mesh(a.hardware, run)
   run.check_mesh(mesh)

@@ -13,7 +13,6 @@ from flax import traverse_util
 from jax.sharding import Mesh
 
 from prompt_tuning import paths
-from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints.load import Loaded
 from prompt_tuning.data.batches import Batches
 from prompt_tuning.data.features import (
@@ -21,7 +20,6 @@ from prompt_tuning.data.features import (
   FeatureBuilder,
   FeatureLengths,
 )
-from prompt_tuning.data.inputs import Inputs
 from prompt_tuning.data.packing import PackedFeatureBuilder, Packing
 from prompt_tuning.data.prefetch import PrefetchedBatches, check_depth
 from prompt_tuning.data.streams import ExampleStream
@@ -51,7 +49,7 @@ from prompt_tuning.train.dispatch import Steps
 from prompt_tuning.train.export import PromptExporter
 from prompt_tuning.train.loop import check_steps_per_dispatch
 from prompt_tuning.train.mesh_choice import MeshShape, Need
-from prompt_tuning.train.run import Run
+from prompt_tuning.train.run import Evaluate, Run
 from prompt_tuning.train.run_identity import RunIdentity
 from prompt_tuning.train.step import TrainState, init_state, make_train_step
 from prompt_tuning.types import Params
@@ -136,7 +134,7 @@ def prepare(
   check_steps_per_dispatch(a.steps_per_dispatch)
   check_depth(a.prefetch_batches)
   packing = _packing(a.packed_length, a.num_microbatches, mesh)
-  lengths = check(a.backbone, a.inputs, a.feature_lengths, a.evaluations)
+  lengths = check(a)
   paths.check_writable_dir(a.model_dir)
   init_rng, step_rng = jax.random.split(jax.random.key(a.seed))
   network = build_network(
@@ -183,16 +181,10 @@ def prepare(
     seed=a.seed,
     config={**_identity(a, lengths, batches.card), **(a.settings or {})},
   )
-  measures = [
-    evaluation.prepare(
-      network.model,
-      vocabulary=a.backbone.vocabulary,
-      lengths=lengths,
-      layout=network.layout,
-      output_dir=a.model_dir,
-    )
-    for evaluation in a.evaluations
-  ]
+  evaluate, evaluate_finally = (
+    _evaluate_all(a, evaluations, network, lengths, frozen)
+    for evaluations in (a.evaluations, a.final_evaluations)
+  )
   model_dir.check_same_run(a.model_dir, identity)
   checkpoints = Checkpoints(a.model_dir, run=identity, keep=a.keep_checkpoints)
   start_lib.check_same_everywhere(identity, checkpoints.latest_step())
@@ -212,7 +204,8 @@ def prepare(
     model_dir=a.model_dir,
     checkpoints=checkpoints,
     writer=writers.default_writer(a.model_dir, name=name),
-    evaluate=_evaluate_all(measures, frozen),
+    evaluate=evaluate,
+    evaluate_finally=evaluate_finally,
     selection=a.selection,
     export=_exporter(a, network)
     if set(state.trainable) == {"prompt"} and a.method is None
@@ -224,20 +217,20 @@ def prepare(
   return Prepared(run=run, frozen=frozen, network=network, steps=steps)
 
 
-def check(
-  backbone: Backbone,
-  inputs: Inputs,
-  feature_lengths: Mapping[str, int],
-  evaluations: Sequence[Evaluation] = (),
-) -> FeatureLengths:
+def check(arguments: TrainArguments) -> FeatureLengths:
   """Checks arguments of `train` before weights and examples are read.
 
   Raises:
     ValueError: What is to be read is not there, or does not fit.
   """
-  lengths = FeatureLengths.from_mapping(feature_lengths)
-  preflight.check_inputs(inputs, backbone=backbone, lengths=lengths)
-  preflight.check_evaluations(evaluations, backbone=backbone, lengths=lengths)
+  a = arguments
+  lengths = FeatureLengths.from_mapping(a.feature_lengths)
+  preflight.check_inputs(a.inputs, backbone=a.backbone, lengths=lengths)
+  preflight.check_evaluations(
+    [*a.evaluations, *a.final_evaluations],
+    backbone=a.backbone,
+    lengths=lengths,
+  )
   return lengths
 
 
@@ -376,13 +369,30 @@ def _identity(
   return json.loads(json.dumps(described))
 
 
-def _evaluate_all(measures, frozen):
+def _evaluate_all(
+  a: TrainArguments,
+  evaluations: Sequence[Evaluation],
+  network: Network,
+  lengths: FeatureLengths,
+  frozen: Params,
+) -> Evaluate | None:
+  """Reads what is evaluated; returns what measures what is trained."""
+  measures = [
+    evaluation.prepare(
+      network.model,
+      vocabulary=a.backbone.vocabulary,
+      lengths=lengths,
+      layout=network.layout,
+      output_dir=a.model_dir,
+    )
+    for evaluation in evaluations
+  ]
   if not measures:
     return None
 
-  def evaluate(trainable, step):
+  def evaluate(trainable: Params, step: int) -> Mapping[str, float]:
     params = partition.merge(trainable, frozen)
-    results = {}
+    results: dict[str, float] = {}
     for measure in measures:
       results.update(measure(params, step))
     return results

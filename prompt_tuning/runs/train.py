@@ -46,6 +46,7 @@ def train(
   method: Method | None = None,
   from_scratch: bool = False,
   evaluations: Sequence[Evaluation] = (),
+  final_evaluations: Sequence[Evaluation] = (),
   selection: Selection | None = None,
   z_loss: float = 1e-4,
   loss_normalization: LossNormalization = LossNormalization.SUM,
@@ -81,6 +82,8 @@ def train(
       for nothing.
     from_scratch: Whether the backbone starts from random weights.
     evaluations: What is measured at every evaluation.
+    final_evaluations: What is measured once, when the run has ended by itself,
+      of the step that was selected, such as a test split.
     selection: Which evaluation is the best, and when to stop early.
     z_loss: Coefficient of the z-loss.
     loss_normalization: What the summed loss is divided by.

@@ -137,9 +137,7 @@ def check_alone(name: str, run: TrainArguments) -> None:
     ValueError: As `train`, with the name of the run.
   """
   with _named(name):
-    prepare_lib.check(
-      run.backbone, run.inputs, run.feature_lengths, run.evaluations
-    )
+    prepare_lib.check(run)
 
 
 def describe(result: JointResult) -> str:

@@ -37,6 +37,8 @@ Evaluate = Callable[[Params, int], Mapping[str, float]]
 """`(trainable, step) -> metrics`, named `<task>/<metric>`."""
 
 
+WHILE_TRAINING, FINAL = "training_eval", "final_eval"
+"""The scopes of evaluations: of steps on the way, of what was selected."""
 ENDED = "ended.json"
 """In MODEL_DIR: the reason for which a run ended, or "running"; its step."""
 
@@ -59,6 +61,8 @@ class FitResult:
     reason: Why it ended.
     best: The best evaluation, if any was selected by.
     metrics: The last evaluation's metrics, if there was one.
+    final: Those of the final evaluation, if the run ended by itself and there
+      is one.
   """
 
   state: TrainState
@@ -66,6 +70,7 @@ class FitResult:
   reason: StopReason
   best: Best | None
   metrics: Mapping[str, float]
+  final: Mapping[str, float]
 
 
 class _Pending(NamedTuple):
@@ -90,6 +95,8 @@ class Run:
     checkpoints: Where to save.
     writer: Takes metrics. What it has after `start` is rewound first.
     evaluate: Evaluates the trainable parameters; None never evaluates.
+    evaluate_finally: Evaluates once what was selected, when the run has ended
+      by itself; without a selection, the last step.
     selection: Which evaluation is the best, and when to stop.
     export: Called at every save, before the checkpoint.
     meter: Measures rates; by default without utilisation.
@@ -111,6 +118,7 @@ class Run:
   checkpoints: Checkpoints
   writer: Writer
   evaluate: Evaluate | None = None
+  evaluate_finally: Evaluate | None = None
   selection: Selection | None = None
   export: Export | None = None
   meter: Meter = dataclasses.field(default_factory=Meter)
@@ -159,9 +167,16 @@ class Run:
     self._shown.note(text)
 
   def result(self, reason: StopReason) -> FitResult:
-    """Writes and returns how the run ended."""
+    """Evaluates for the last time, then writes and returns how the run ended.
+
+    Raises:
+      CheckpointError: If the best checkpoint cannot be read.
+    """
+    by_itself = reason is not StopReason.INTERRUPTED
+    final = self._evaluate_finally() if by_itself else {}
     self._write_end(reason.value)
     return FitResult(
+      final=final,
       state=self.state,
       step=self.step,
       reason=reason,
@@ -331,6 +346,23 @@ class Run:
     )
     return self._best.step == self.step
 
+  def _evaluate_finally(self) -> Mapping[str, float]:
+    """Returns what the final evaluation says of the selected step."""
+    if self.evaluate_finally is None:
+      return {}
+    step = self.step if self._best is None else self._best.step
+    self._shown.note(f"the final evaluation, of step {step}")
+    state = self.state
+    if step != self.step:
+      state = self.checkpoints.restore(self.state, step=step).state
+    with self._paused():
+      found = self.evaluate_finally(state.trainable, step)
+    metrics = {name: float(value) for name, value in found.items()}
+    for scope, scalars in _by_task(metrics, folder=FINAL).items():
+      self.writer.write(scope, step, scalars)
+    self.writer.flush()
+    return metrics
+
   def _save(self, *, is_best: bool) -> None:
     """Writes everything that a resumed run needs, the checkpoint last."""
     if self._is_saved:
@@ -373,11 +405,13 @@ class Run:
     return self.pause()
 
 
-def _by_task(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def _by_task(
+  metrics: Mapping[str, float], *, folder: str = WHILE_TRAINING
+) -> dict[str, dict[str, float]]:
   """Returns metrics by the folder they are written to."""
   scopes: dict[str, dict[str, float]] = {}
   for name, value in metrics.items():
     task, _, metric = name.rpartition("/")
-    scope = f"training_eval/{task}" if task else "training_eval"
+    scope = f"{folder}/{task}" if task else folder
     scopes.setdefault(scope, {})[metric] = value
   return scopes

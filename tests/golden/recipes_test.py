@@ -21,6 +21,7 @@ GOLDEN = pathlib.Path(__file__).parent / "recipes"
 
 T5 = ("models/t5_1_1.gin", "sizes/small.gin")
 EMBEDDED = ("models/embedded.gin",)
+TOPIC = "tasks/small_world_topic.gin"
 TUNE = "runs/prompt_tune.gin"
 WEIGHTS = (
   "INITIAL_CHECKPOINT_PATH='backbone'",
@@ -98,6 +99,11 @@ def _run(name):
       [*WEIGHTS, *CORPUS, "CORPUS_FILES={'a': ['a.jsonl'], 'b': ['b.jsonl']}"],
       train.train,
     ),
+    "final_evaluation": (
+      [*EMBEDDED, TUNE, TOPIC, "runs/final_evaluation.gin"],
+      [RUN[0], RUN[3]],
+      train.train,
+    ),
     "neighbors": (
       [*T5, "runs/neighbors.gin"],
       [*WEIGHTS, "PROMPT_FILE='prompt.npy'"],
@@ -151,7 +157,7 @@ def _setting(recipe):
     size = "sizes/byt5_small.gin"
     return [recipe, size, TUNE], [WEIGHTS[0], *RUN], train.train
   if folder == "embedded":
-    bindings = [RUN[0], *(WEIGHTS[:1] if name == "lm_adapt" else [])]
+    bindings = [RUN[0], *(WEIGHTS[:1] if name.startswith("lm_adapt") else [])]
     return [recipe], bindings, train.train
   if recipe == "models/t5_1_0.gin":
     size = "sizes/t5_1_0_small.gin"

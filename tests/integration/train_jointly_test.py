@@ -88,6 +88,15 @@ def _runs(backbone, tasks, folder, *, attention="full", **changes):
           labels=LABELS,
         )
       ],
+      "final_evaluations": [
+        TaskEvaluation(
+          task=task,
+          split="train",
+          predictor=RankClassification(labels=LABELS),
+          batch_size=8,
+          folder="final_eval",
+        )
+      ],
       "selection": selection.Selection(metric="mean/score"),
       "seed": seed,
     } | changes
@@ -133,6 +142,8 @@ def test_every_run_leaves_what_it_leaves_alone(
     alone = train(**arguments)
     together = result.finished[name]
     assert together.step == alone.step
+    assert together.final == alone.final
+    assert set(alone.final) >= {f"{arguments['inputs'].task}/accuracy"}
     np.testing.assert_allclose(
       jax.device_get(together.state.trainable["prompt"]["embedding"]),
       jax.device_get(alone.state.trainable["prompt"]["embedding"]),

@@ -333,6 +333,53 @@ def test_patience_ends_the_run(job):
 # Interruption and resumption.
 
 
+class TestFinalEvaluation:
+  def run(self, job, **kwargs):
+    """Runs a job whose best step is the fourth."""
+    values = {0: 5.0, 4: 1.0, 8: 7.0, 10: 6.0}
+    seen = []
+
+    def evaluate_finally(trainable, step):
+      seen.append((step, np.asarray(trainable["prompt"]["embedding"])))
+      return {"held_out/distance": np.abs(seen[-1][1]).mean()}
+
+    result = job(
+      **{"evaluate": lambda trainable, step: {METRIC: values[step]}}
+      | {"evaluate_finally": evaluate_finally}
+      | kwargs
+    )
+    return result, seen
+
+  def test_it_is_of_what_was_selected_and_once(self, job, tmp_path):
+    result, ((step, prompt),) = self.run(job)
+    short = Job(tmp_path / "short", steps=4)()
+    np.testing.assert_array_equal(
+      prompt, short.state.trainable["prompt"]["embedding"]
+    )
+    assert step == 4
+    assert result.final == {"held_out/distance": np.abs(prompt).mean()}
+    assert job.lines()[-1] == {
+      "scope": "final_eval/held_out",
+      "step": 4,
+      "distance": result.final["held_out/distance"],
+    }
+
+  def test_without_a_selection_it_is_of_the_last_step(self, job):
+    result, ((step, prompt),) = self.run(job, evaluate=None, selection=None)
+    assert step == 10
+    np.testing.assert_array_equal(
+      prompt, result.state.trainable["prompt"]["embedding"]
+    )
+
+  def test_an_interrupted_run_has_none_until_it_has_ended(self, job):
+    hooks = {5: lambda: os.kill(os.getpid(), signal.SIGTERM)}
+    result, seen = self.run(job, batches=Batches(hooks=hooks))
+    assert (result.reason, result.final) == (StopReason.INTERRUPTED, {})
+    assert seen == []
+    _, seen = self.run(job)
+    assert [step for step, _ in seen] == [4]
+
+
 @pytest.mark.parametrize("at", range(10))
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_happened(
