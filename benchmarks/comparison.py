@@ -71,6 +71,12 @@ class Comparison:
   def _everything(self) -> list[str]:
     return [*self.systems, *self.matrix]
 
+  @property
+  def interpreters(self) -> list[str]:
+    """Variables that are to name a Python, see `systems.Entry`."""
+    named = {variants.find(each).entry.interpreter for each in self.systems}
+    return sorted(named - {""})
+
   def asked(self) -> Json:
     """Returns what decides the numbers."""
     return {
@@ -113,6 +119,7 @@ class Startup:
     rounds: Starts with each kind of cache.
     minutes: What it takes on two quiet cores, about.
     reach: Seconds that a start may take, the first or a later one.
+    interpreters: As of a `Comparison`: none.
   """
 
   name: str
@@ -120,6 +127,7 @@ class Startup:
   rounds: int
   minutes: float
   reach: float
+  interpreters: tuple[str, ...] = ()
 
   def asked(self) -> Json:
     """Returns what decides the numbers."""

@@ -142,6 +142,57 @@ SST2_PADDED = Comparison(
   minutes=3,
 )
 
+# A look-up, and parts that are found in the caches: its best on two cores.
+_T5X_BEST = "t5x_gather:num_microbatches=4"
+
+T5X_TRAIN_STEP = dataclasses.replace(
+  TRAIN_STEP,
+  name="t5x_train_step",
+  about="The same beside google's prompt tuning on T5X, by its recipe and with "
+  "the settings that suit it best here.",
+  systems=("ours", _IN_PARTS, "t5x", _T5X_BEST),
+  baseline="t5x",
+  plan=Plan(rounds=5, steps=1),
+  minutes=6,
+  goals=(
+    Goal(
+      about="train step, equal shapes, T5X by its recipe",
+      of=_IN_PARTS,
+      to="t5x",
+      quantity=Quantity.SPEED,
+      reach=2.2,
+    ),
+    Goal(
+      about="train step, equal shapes, T5X at its best",
+      of=_IN_PARTS,
+      to=_T5X_BEST,
+      quantity=Quantity.SPEED,
+      reach=1.1,
+    ),
+  ),
+  matrix=("matrix_xla",),
+)
+
+T5X_SST2 = dataclasses.replace(
+  SST2_PADDED,
+  name="t5x_sst2",
+  about="SST-2 packed in prefix mode, beside T5X on rows padded to 512.",
+  systems=(_PACKED_PREFIX, "t5x", _T5X_BEST),
+  baseline="t5x",
+  plan=Plan(rounds=3, steps=1, waking_steps=0),
+  minutes=6,
+  goals=(
+    Goal(
+      about="SST-2, packed, prefix mode, T5X by its recipe",
+      of=_PACKED_PREFIX,
+      to="t5x",
+      quantity=Quantity.SPEED,
+      reach=40,
+    ),
+  ),
+  matrix=("matrix_xla",),
+)
+
 MANY_PROMPTS = Comparison(
   name="many_prompts",
   about="A step of each of 16 prompts, few-shot: 16 inputs of 32 tokens each.",
@@ -197,6 +248,8 @@ COMPARISONS = (
   TRAIN_STEP,
   SST2,
   SST2_PADDED,
+  T5X_TRAIN_STEP,
+  T5X_SST2,
   MANY_PROMPTS,
   EVAL,
   DECODE,

@@ -12,11 +12,20 @@ from typing import Any
 
 from benchmarks import variants
 from benchmarks.jobs import Job
+from benchmarks.systems import Entry
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 WORKER = ["-m", "benchmarks.worker"]
 """What Python is to run in the process of a system."""
-
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+# What is installed there comes first: its packages may be called as ours are.
+_WORKER_ELSEWHERE = [
+  "-P",
+  "-c",
+  "import sys; sys.path.append(sys.argv[1]); "
+  "from benchmarks import worker; worker.main()",
+  str(_ROOT),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +61,14 @@ class Remote:
 
     Raises:
       RuntimeError: If it ends; why, it has written to the error stream.
-      ValueError: If there is no such system, or it does no such job.
+      ValueError: If there is no such system, it does no such job, or the
+        interpreter that it needs is not named.
     """
     self.name = name
     variant = variants.find(name)
     own_job = variant.job(job).to_json()
     self._process = subprocess.Popen(
-      [sys.executable, *WORKER],
+      _command(variant.entry),
       cwd=_ROOT,
       env=_environment(platform),
       stdin=subprocess.PIPE,
@@ -116,6 +126,20 @@ class Remote:
         f"to {request['do']}; see what it has written above."
       )
     return json.loads(answer)
+
+
+def _command(entry: Entry) -> list[str]:
+  """Returns what starts the worker of a system."""
+  if not entry.interpreter:
+    return [sys.executable, *WORKER]
+  python = os.environ.get(entry.interpreter)
+  if not python:
+    raise ValueError(
+      f"{entry.module} runs in an environment of its own: name its Python in "
+      f"the variable {entry.interpreter} (docs/performance.md says what it "
+      "needs)."
+    )
+  return [python, *_WORKER_ELSEWHERE]
 
 
 def _environment(platform: str) -> dict[str, str]:

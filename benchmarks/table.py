@@ -83,6 +83,21 @@ def find(names: Sequence[str] | None, *, platform: str = "cpu") -> list[Entry]:
   return [known[name] for name in names or known]
 
 
+def at_hand(entries: Sequence[Entry]) -> list[Entry]:
+  """Returns the comparisons whose systems are there; tells of the others."""
+  found = []
+  for entry in entries:
+    missing = [name for name in entry.interpreters if name not in os.environ]
+    if missing:
+      print(
+        f"{entry.name} is left out: it needs a Python that "
+        f"{', '.join(missing)} names (docs/performance.md)."
+      )
+    else:
+      found.append(entry)
+  return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
   """Measures and prints."""
   parser = argparse.ArgumentParser(description=__doc__)
@@ -101,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     entries = find(options.only, platform=options.platform)
   except ValueError as error:
     parser.error(str(error))
+  if not options.only:
+    entries = at_hand(entries)
   print(run(entries, options.folder, platform=options.platform))
 
 

@@ -4,7 +4,7 @@ Importing this module, as MIXTURE_OR_TASK_MODULE, makes them known. Span
 corruption is what T5 was pre-trained with, prefix language modelling what
 adapts it (Raffel et al., 2020, sec. 3; Lester et al., 2021, sec. 3.1). Of span
 corruption every target starts with a sentinel; where tasks are to do so too,
-see `TARGET_SENTINEL` of `runs/prompt_tune.gin`.
+see `tasks/sentinel.gin`.
 
 This library's trainer reads the same text by number instead, with
 `CORPUS_FILES=["tfds:c4/en:2.2.0@train"]` in `runs/pretrain.gin`.

@@ -45,6 +45,8 @@ class Entry:
     kinds: The jobs that it does.
     settings: Fields of a job that it may be given another value of than other
       systems, see `benchmarks.variants`.
+    interpreter: Variable of the environment that names the Python it runs in;
+      empty for that of the measuring process.
   """
 
   module: str
@@ -52,6 +54,7 @@ class Entry:
   mode: Mode
   kinds: frozenset[Kind] = frozenset(Kind)
   settings: tuple[str, ...] = ()
+  interpreter: str = ""
 
   def load(self) -> Callable[[Job], System]:
     """Imports the system; returns what builds it."""
@@ -78,6 +81,17 @@ def _many(factory: str) -> Entry:
   )
 
 
+def _t5x(factory: str) -> Entry:
+  return Entry(
+    "benchmarks.systems.t5x",
+    factory,
+    Mode.FULL,
+    frozenset({Kind.TRAIN_STEP}),
+    ("length_multiple", "num_microbatches"),
+    interpreter="T5X_PYTHON",
+  )
+
+
 _SINGLE = frozenset(Kind) - {Kind.MANY_PROMPTS}
 
 SYSTEMS = {
@@ -93,6 +107,8 @@ SYSTEMS = {
     _SINGLE,
     ("length_multiple", "num_threads"),
   ),
+  "t5x": _t5x("recipe"),
+  "t5x_gather": _t5x("gather"),
 }
 
 # The matrix rate, by which the floor is known, is measured as a system is.

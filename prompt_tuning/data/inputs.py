@@ -12,6 +12,7 @@ from prompt_tuning.data import providers, sources, streams
 from prompt_tuning.data.chunks import Objective
 from prompt_tuning.data.features import Example, FeatureLengths
 from prompt_tuning.data.tfds_records import TfdsSplit
+from prompt_tuning.data.views import View
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.types import enum_member
 
@@ -237,6 +238,8 @@ class TaskInputs:
     cache_dirs: SEQIO_CACHE_DIRS: where to look for that.
     labels: The verbalizers; a target that is none of them is an error. None
       takes any target.
+    view: What is seen of each task's split, such as `few_shot.FewShot`; None
+      for all.
   """
 
   task: str
@@ -245,6 +248,7 @@ class TaskInputs:
   use_cached: bool = False
   cache_dirs: Sequence[str] = ()
   labels: Sequence[str] | None = None
+  view: View | None = None
 
   @property
   def name(self) -> str:
@@ -262,12 +266,15 @@ class TaskInputs:
     """Returns endless shuffled examples.
 
     Raises:
-      ValueError: There is no such task or split, it has another vocabulary, or
-        a target is not among the labels.
+      ValueError: There is no such task or split, it has another vocabulary, a
+        target is not among the labels, or the split cannot be seen so.
     """
     del lengths  # What does not fit is cut where slots are placed.
     return self._provider(vocabulary).stream(
-      self.split, seed=seed, targets=self._allowed_targets(vocabulary)
+      self.split,
+      seed=seed,
+      targets=self._allowed_targets(vocabulary),
+      view=self.view,
     )
 
   def examples(self, vocabulary: Vocabulary) -> list[Example]:

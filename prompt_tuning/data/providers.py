@@ -10,6 +10,7 @@ from prompt_tuning.data import streams, text_mixtures, text_tasks
 from prompt_tuning.data.evaluation import Answer, Evaluator, TaskResult
 from prompt_tuning.data.features import Example
 from prompt_tuning.data.text_evaluation import TextEvaluator, check_evaluation
+from prompt_tuning.data.views import View, examples_of
 from prompt_tuning.data.vocabularies import Vocabulary
 
 Targets = Mapping[tuple[int, ...], str]
@@ -50,7 +51,12 @@ class Provider(Protocol):
     ...
 
   def stream(
-    self, split: str, *, seed: int, targets: Targets | None
+    self,
+    split: str,
+    *,
+    seed: int,
+    targets: Targets | None,
+    view: View | None = None,
   ) -> streams.ExampleStream:
     """Returns endless shuffled examples, of a mixture at its rates.
 
@@ -58,9 +64,11 @@ class Provider(Protocol):
       split: Such as "train".
       seed: Decides the order and the draws.
       targets: Those that may occur; None takes any.
+      view: What is seen of each task's split; None for all.
 
     Raises:
-      ValueError: The split cannot be read, or a target is not among `targets`.
+      ValueError: The split cannot be read or seen so, or a target is not among
+        `targets`.
     """
     ...
 
@@ -158,10 +166,15 @@ class TextProvider:
     return self.task.examples(split)
 
   def stream(
-    self, split: str, *, seed: int, targets: Targets | None
+    self,
+    split: str,
+    *,
+    seed: int,
+    targets: Targets | None,
+    view: View | None = None,
   ) -> streams.ExampleStream:
     """See `Provider`."""
-    examples = self.task.examples(split)
+    examples = examples_of(self.task, split, view)
     check_targets(self.task.name, examples, targets)
     return streams.ExamplesInMemory(examples, seed=seed)
 
@@ -203,11 +216,18 @@ class MixtureProvider:
     )
 
   def stream(
-    self, split: str, *, seed: int, targets: Targets | None
+    self,
+    split: str,
+    *,
+    seed: int,
+    targets: Targets | None,
+    view: View | None = None,
   ) -> streams.ExampleStream:
     """See `Provider`; tasks without the split are left out."""
-    tasks = self.mixture.having(split)
-    examples = {task.name: task.examples(split) for task in tasks}
+    examples = {
+      task.name: examples_of(task, split, view)
+      for task in self.mixture.having(split)
+    }
     for name, of_task in examples.items():
       check_targets(name, of_task, targets)
     return streams.MixtureStream(

@@ -7,6 +7,7 @@ from prompt_tuning.data import seqio_evaluation, seqio_input, streams
 from prompt_tuning.data.evaluation import Evaluator
 from prompt_tuning.data.features import Example
 from prompt_tuning.data.providers import Targets
+from prompt_tuning.data.views import View
 from prompt_tuning.data.vocabularies import Vocabulary
 
 
@@ -45,9 +46,19 @@ class SeqioProvider:
     return seqio_input.read_task(self._name, split, use_cached=self._use_cached)
 
   def stream(
-    self, split: str, *, seed: int, targets: Targets | None
+    self,
+    split: str,
+    *,
+    seed: int,
+    targets: Targets | None,
+    view: View | None = None,
   ) -> streams.ExampleStream:
-    """See `seqio_input.training_stream`."""
+    """See `seqio_input.training_stream`.
+
+    Raises:
+      ValueError: As it; or there is a view.
+    """
+    self._check_view(view)
     return seqio_input.training_stream(
       self._name,
       split,
@@ -56,8 +67,23 @@ class SeqioProvider:
       targets=targets,
     )
 
-  def evaluator(self, **settings: Any) -> Evaluator:
-    """See `seqio_evaluation.TaskEvaluator`."""
+  def evaluator(
+    self, *, view: View | None = None, **settings: Any
+  ) -> Evaluator:
+    """See `seqio_evaluation.TaskEvaluator`.
+
+    Raises:
+      ValueError: As it; or there is a view.
+    """
+    self._check_view(view)
     return seqio_evaluation.TaskEvaluator(
       self._name, use_cached=self._use_cached, **settings
     )
+
+  def _check_view(self, view: View | None) -> None:
+    if view is not None:
+      raise ValueError(
+        f"{self._name!r} is seqio's own, whose splits are read whole, and a "
+        f"view of them was asked for: {view}. Describe it as a text task "
+        "(README.md, Your own task), or leave the view out"
+      )

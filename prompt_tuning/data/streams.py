@@ -16,6 +16,7 @@ import numpy as np
 
 from prompt_tuning.data.corpus import Corpus
 from prompt_tuning.data.features import Example
+from prompt_tuning.data.views import NUMBER
 
 Objective = Callable[[np.ndarray, np.random.Generator], Example]
 """Running text and a random generator to a tokenised example."""
@@ -117,16 +118,21 @@ class ExamplesInMemory:
     return self.examples[self._order(epoch)[index]]
 
   def card(self) -> dict[str, Any]:
-    """Returns seed, epochs, order, and a digest of the examples."""
+    """Returns seed, epochs, order, and a digest of the examples.
+
+    Of chosen examples it says which, see `views.NUMBER`.
+    """
     digest = 0
     for example in self.examples:
       for key in ("inputs", "targets"):
         digest = _crc32(example[key], digest)
       if "prompt_index" in example:
         digest = _crc32(example["prompt_index"], digest)
+    numbers = [e[NUMBER] for e in self.examples if NUMBER in e]
     return {
       "kind": "examples",
       "count": len(self.examples),
+      **({"numbers": numbers} if numbers else {}),
       "digest": digest,
       "seed": self._seed,
       "num_epochs": self._num_epochs,

@@ -17,6 +17,7 @@ from prompt_tuning.data.batches import check_shapes, evaluation_batches
 from prompt_tuning.data.evaluation import Answer, TaskResult, check_rows
 from prompt_tuning.data.features import FeatureBuilder
 from prompt_tuning.data.text_tasks import TextTask
+from prompt_tuning.data.views import View, examples_of
 
 _TARGETS = "targets"
 _PREDICTIONS = "predictions"
@@ -36,6 +37,7 @@ class TextEvaluator:
     split: str = "validation",
     output_dir: str | None = None,
     num_examples: int | None = None,
+    view: View | None = None,
   ):
     """Reads the examples, and checks that they fit.
 
@@ -50,6 +52,7 @@ class TextEvaluator:
         predictions `<task>-<step>.jsonl`; None for nowhere. A step that was
         there before is replaced in both.
       num_examples: Evaluate only so many of the first examples.
+      view: What is seen of the split, before that; None for all.
 
     Raises:
       ValueError: As `check_evaluation` and `TextTask.examples`; or an example
@@ -60,11 +63,12 @@ class TextEvaluator:
     if output_dir is not None:
       paths.make_writable_dir(output_dir)
     self._task = task
+    self._view = view
     self._builder = builder
     self._batch_size = batch_size
     self._length_buckets = length_buckets
     self._output_dir = output_dir
-    self._examples = task.examples(split)[:num_examples]
+    self._examples = examples_of(task, split, view)[:num_examples]
     self._targets = self._compared_all(
       [example["targets_pretokenized"] for example in self._examples],
       is_target=True,
@@ -112,7 +116,8 @@ class TextEvaluator:
 
   def _texts(self, predict: Answer | None) -> list[str]:
     decode = self._task.vocabulary.decode
-    return [decode(tokens) for tokens in self._ask(predict)]
+    texts = [decode(tokens) for tokens in self._ask(predict)]
+    return texts if self._view is None else list(map(self._view.answer, texts))
 
   def _ask(self, answer: Answer | None) -> list[Any]:
     """Returns what a function finds for each example."""

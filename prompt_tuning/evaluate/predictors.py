@@ -68,10 +68,12 @@ class RankClassification:
   Attributes:
     labels: The verbalizers.
     length_normalization: Whether long verbalizers are made up for.
+    prefix: Text in front of each, such as "<extra_id_0> ".
   """
 
   labels: Sequence[str]
   length_normalization: LengthNormalization = LengthNormalization.NONE
+  prefix: str = ""
 
   def build(
     self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
@@ -80,7 +82,9 @@ class RankClassification:
     del lengths
     classifier = RankClassifier(
       model,
-      Verbalizers.encode(self.labels, vocabulary),
+      Verbalizers.encode(
+        [self.prefix + label for label in self.labels], vocabulary
+      ),
       length_normalization=self.length_normalization,
     )
     return lambda params, batch, rngs: classifier.predict(params, batch)

@@ -12,6 +12,7 @@ from prompt_tuning.data import providers
 from prompt_tuning.data.batches import EvaluationBatch, check_shapes
 from prompt_tuning.data.evaluation import Evaluator
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
+from prompt_tuning.data.views import View
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.evaluate import over_devices, report
 from prompt_tuning.evaluate.predictors import Predictor
@@ -36,6 +37,8 @@ class TaskEvaluation:
     module: MIXTURE_OR_TASK_MODULE, imported first.
     split: Such as "validation".
     num_examples: Only so many of the first examples of each task.
+    view: What is seen of each task's split, such as `few_shot.FewShot`; None
+      for all.
     use_cached: USE_CACHED_TASKS: read what seqio cached.
     cache_dirs: SEQIO_CACHE_DIRS: where to look for that.
     seed: For predictors that draw; what they draw for an example depends on it
@@ -52,6 +55,7 @@ class TaskEvaluation:
   module: str | None = None
   split: str = "validation"
   num_examples: int | None = None
+  view: View | None = None
   use_cached: bool = False
   cache_dirs: Sequence[str] = ()
   seed: int = 42
@@ -159,6 +163,7 @@ class TaskEvaluation:
       if output_dir is None or jax.process_index() != 0
       else str(paths.as_path(output_dir) / self.folder),
       num_examples=self.num_examples,
+      view=self.view,
     )
 
   def _find(self, vocabulary: Vocabulary) -> providers.Provider:

@@ -1,6 +1,7 @@
 """MODEL_DIR: whose it is, and what stands there besides checkpoints."""
 
 import json
+from collections.abc import Mapping
 
 import jax
 
@@ -48,6 +49,7 @@ def describe_run(
   identity: RunIdentity,
   *,
   table: str,
+  counts: Mapping[str, int],
   config_text: str | None,
 ) -> None:
   """Writes what tells a run from another, and what repeats it.
@@ -56,6 +58,7 @@ def describe_run(
     model_dir: Where to.
     identity: Of the run.
     table: Its parameters.
+    counts: How many parameters are `trained` and `frozen`.
     config_text: A recipe that repeats it, if there is one.
 
   Raises:
@@ -68,5 +71,6 @@ def describe_run(
     folder / _RUN_FILE, json.dumps(identity.as_json(), indent=2) + "\n"
   )
   paths.write_text(folder / "model-info.txt", table)
+  paths.write_text(folder / "parameters.json", json.dumps(counts) + "\n")
   if config_text is not None:
     paths.write_text(folder / "config.gin", config_text)

@@ -193,7 +193,14 @@ def prepare(
     start = start_lib.resume(checkpoints, state, batches)
     logging.info("Resuming %s at step %d", a.model_dir, start.step)
   model_dir.describe_run(
-    a.model_dir, identity, table=table, config_text=a.config_text
+    a.model_dir,
+    identity,
+    table=table,
+    counts={
+      "trained": partition.count(state.trainable),
+      "frozen": partition.count(frozen),
+    },
+    config_text=a.config_text,
   )
   run = Run(
     start=start,

@@ -21,6 +21,12 @@ class Program(enum.Enum):
 
   TRAIN = "train"
   TRAIN_JOINTLY = "train_jointly"
+  EVAL = "eval"
+
+  @property
+  def folder_setting(self) -> str:
+    """The macro that says where a run writes."""
+    return "EVAL_OUTPUT_DIR" if self is Program.EVAL else "MODEL_DIR"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +53,12 @@ class Grid:
       the prompt differs, what is trained, or the backbone.
     together: Axes along which runs are taken by one job, if the program can.
     repeats: The axis over which results are averaged; one of `together`.
-    program: "train_jointly", or "train" for one run after the other.
-    metric: What is compared, `<task>/<metric>`; "mean/score" is the mean over
-      tasks of the mean of each task's metrics, as SuperGLUE's score is.
+    program: "train_jointly", or "train" for one run after the other; "eval"
+      where nothing is trained.
+    metric: What is compared, `<task>/<metric>`, at the best evaluation of each
+      run; "mean/score" is the mean over tasks of the mean of each task's
+      metrics, as SuperGLUE's score is. "final_eval/<task>/<metric>" is that of
+      the final evaluation, of the step that was selected.
     larger_is_better: False for a loss.
 
   Raises:

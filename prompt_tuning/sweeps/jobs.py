@@ -75,7 +75,8 @@ def plan(grid: Grid, settings: Settings) -> list[Job]:
     ConfigError: The command line sets what an axis sets.
   """
   own = {each.partition("=")[0].strip() for each in settings.bindings}
-  clash = sorted((grid.settings | {"MODEL_DIR"}) & own)
+  setting = Program(grid.program).folder_setting
+  clash = sorted((grid.settings | {setting}) & own)
   if clash:
     raise ConfigError(
       f"{', '.join(clash)} is set by the sweep itself; leave it out of the "
@@ -174,20 +175,19 @@ def _job(grid: Grid, settings: Settings, point: Point) -> Job:
     )
     for run in grid.run_points()
   ]
-  if grid.program is Program.TRAIN:
+  if grid.program is Program.TRAIN_JOINTLY:
+    together = [f"--member={_as_flags(member)}" for _, member in runs]
+    command = _command(grid, settings, [point.member], name)
+    commands = [[*command, *together]]
+  else:
     commands = [
-      _command("train", grid, settings, [point.member, member], record.folder)
+      _command(grid, settings, [point.member, member], record.folder)
       for record, member in runs
     ]
-  else:
-    together = [f"--member={_as_flags(member)}" for _, member in runs]
-    command = _command("train_jointly", grid, settings, [point.member], name)
-    commands = [[*command, *together]]
   return Job(name, commands, [record for record, _ in runs])
 
 
 def _command(
-  program: str,
   grid: Grid,
   settings: Settings,
   members: Sequence[Member],
@@ -197,10 +197,12 @@ def _command(
   files += [file for member in members for file in member.gin_files]
   bindings = [*settings.bindings]
   bindings += [each for member in members for each in member.bindings]
-  bindings.append(f"MODEL_DIR={os.path.join(settings.folder, folder)!r}")
+  program = Program(grid.program)
+  place = os.path.join(settings.folder, folder)
+  bindings.append(f"{program.folder_setting}={place!r}")
   search = ",".join(settings.search_paths)
   return [
-    f"prompt_tuning.{program}",
+    f"prompt_tuning.{program.value}",
     *([f"--gin_search_paths={search}"] if search else []),
     *(f"--gin_file={file}" for file in files),
     *(f"--gin.{binding}" for binding in bindings),

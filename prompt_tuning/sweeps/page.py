@@ -20,23 +20,24 @@ pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; }
 
 
 def page(
-  results: Results, *, picture: bytes | None, commands: Sequence[str]
+  tables_of: Sequence[Results],
+  *,
+  picture: bytes | None,
+  commands: Sequence[str],
 ) -> str:
   """Returns HTML.
 
   Args:
-    results: What came out.
+    tables_of: What came out, by one metric or several.
     picture: A PNG, see `figure.png`; None for none.
     commands: What each job ran.
   """
-  escape = html.escape
+  escape, results = html.escape, tables_of[0]
   parts = [
     "<!doctype html><meta charset='utf-8'>",
     f"<title>{escape(results.about)}</title><style>{_STYLE}</style>",
     f"<h1>{escape(results.about)}</h1>",
-    f"<p>{escape(results.metric)}, the best evaluation of each run: mean and "
-    f"standard deviation over {escape(results.repeats)}.</p>",
-    _table(results),
+    *(part for each in tables_of for part in _section(each)),
   ]
   if picture is not None:
     data = base64.b64encode(picture).decode()
@@ -49,14 +50,27 @@ def page(
   return "\n".join(parts) + "\n"
 
 
+def _section(results: Results) -> list[str]:
+  text = html.escape(tables.which(results))
+  repeats = html.escape(results.repeats)
+  return [
+    f"<p>{text}: mean and standard deviation over {repeats}.</p>",
+    _table(results),
+  ]
+
+
 def _table(results: Results) -> str:
-  head = [*results.axes, results.metric, "each run"]
+  differ = tables.differ_in_parameters(results)
+  head = [*results.axes, *(["trained parameters"] if differ else [])]
+  head += [results.metric, "each run"]
   rows = ["".join(f"<th>{html.escape(name)}</th>" for name in head)]
   for cell in results.cells:
     each = ", ".join(tables.number(run.best) for run in cell.results.values())
     labels = "".join(
       f"<td>{html.escape(label)}</td>" for label in cell.coordinates.values()
     )
+    if differ:
+      labels += f"<td>{html.escape(tables.trained_text(cell))}</td>"
     kind = "" if cell.is_whole else " class='missing'"
     figure = html.escape(tables.figure_text(cell))
     rows.append(f"{labels}<td{kind}>{figure}</td><td>{each}</td>")

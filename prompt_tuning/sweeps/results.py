@@ -15,7 +15,10 @@ from prompt_tuning.sweeps.jobs import RunRecord
 _ENDED = "ended.json"
 _BY_ITSELF = ("finished", "early stopped")
 _METRICS = "metrics.jsonl"
-_EVALUATIONS = "training_eval/"
+_WHILE_TRAINING, _FINAL = "training_eval/", "final_eval/"
+_PARAMETERS = "parameters.json"
+# What `runs.evaluate` writes last.
+_EVALUATED = "metrics.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +31,16 @@ class RunResult:
     best_step: Where that was; the first, if several are as good.
     last: The metric at the last evaluation.
     last_step: Where that was.
+    trained: How many parameters are trained; None if that was not written.
+    share: Their percentage of all.
   """
 
   best: float
   best_step: int
   last: float
   last_step: int
+  trained: int | None = None
+  share: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,17 +109,24 @@ class Results:
     ]
 
 
-def read(folder: paths.PathLike, record: Mapping[str, Any]) -> Results:
+def read(
+  folder: paths.PathLike,
+  record: Mapping[str, Any],
+  *,
+  metric: str | None = None,
+) -> Results:
   """Reads what the runs of an experiment have written.
 
   Args:
     folder: The experiment's.
     record: What `jobs.read_record` returns.
+    metric: Another one than the experiment's, see `Grid.metric`.
 
   Raises:
     ValueError: Runs have ended, and none with the metric.
   """
   folder, repeats = paths.as_path(folder), record["repeats"]
+  metric = str(metric or record["metric"])
   ended: dict[tuple[str, ...], RunResult] = {}
   axes = [name for name in record["axes"] if name != repeats]
   runs = [RunRecord(**run) for job in record["jobs"] for run in job["runs"]]
@@ -122,7 +136,7 @@ def read(folder: paths.PathLike, record: Mapping[str, Any]) -> Results:
       continue
     found = _read_run(
       folder / run.folder,
-      record["metric"],
+      metric,
       larger_is_better=record["larger_is_better"],
     )
     if found is None:
@@ -132,7 +146,7 @@ def read(folder: paths.PathLike, record: Mapping[str, Any]) -> Results:
     ended[*(point[name] for name in axes), point[repeats]] = found
   if unmeasured and not ended:
     raise ValueError(
-      f"no run has an evaluation with {record['metric']!r}; {unmeasured[0]} is "
+      f"no run has an evaluation with {metric!r}; {unmeasured[0]} is "
       "one of them. Name a metric that they have in Grid.metric"
     )
   cells = []
@@ -146,7 +160,7 @@ def read(folder: paths.PathLike, record: Mapping[str, Any]) -> Results:
     cells.append(Cell(dict(zip(axes, labels, strict=True)), found, missing))
   return Results(
     about=record["about"],
-    metric=record["metric"],
+    metric=metric,
     axes={name: record["axes"][name] for name in axes},
     repeats=repeats,
     cells=cells,
@@ -158,9 +172,10 @@ def has_ended(folder: paths.PathLike, run: RunRecord) -> bool:
 
   A job that was told to stop saves and exits as one that is done.
   """
-  path = paths.as_path(folder) / run.folder / _ENDED
+  place = paths.as_path(folder) / run.folder
+  path = place / _ENDED
   if not paths.exists(path):
-    return False
+    return paths.exists(place / _EVALUATED)
   return json.loads(paths.read_text(path))["reason"] in _BY_ITSELF
 
 
@@ -170,27 +185,86 @@ def describe(coordinates: Mapping[str, str]) -> str:
   return ", ".join(pairs) or "all"
 
 
+def combine(parts: Mapping[str, Results]) -> Results:
+  """Puts experiments with the same axes side by side.
+
+  Args:
+    parts: Each by what it is called in the result, on an axis "experiment".
+
+  Raises:
+    ValueError: They have other axes, labels on them, metrics or repetitions.
+  """
+  first_name, first = next(iter(parts.items()))
+  for name, part in parts.items():
+    for what in ("axes", "metric", "repeats"):
+      ours, theirs = getattr(first, what), getattr(part, what)
+      if ours != theirs:
+        raise ValueError(
+          f"{first_name} and {name} cannot be one table: their {what} are "
+          f"{ours} and {theirs}"
+        )
+  return dataclasses.replace(
+    first,
+    about="; ".join(dict.fromkeys(part.about for part in parts.values())),
+    axes={**first.axes, "experiment": list(parts)},
+    cells=[
+      dataclasses.replace(
+        cell, coordinates={**cell.coordinates, "experiment": name}
+      )
+      for cells in zip(*(part.cells for part in parts.values()), strict=True)
+      for name, cell in zip(parts, cells, strict=True)
+    ],
+  )
+
+
 def _read_run(
   folder: Any, metric: str, *, larger_is_better: bool
 ) -> RunResult | None:
   """Returns what came of a run; None if it has no finite metric."""
-  task, _, name = metric.rpartition("/")
-  path = folder / _METRICS
-  lines = paths.read_text(path).splitlines() if paths.exists(path) else []
-  values: dict[int, float] = {}
-  for line in map(json.loads, lines):
-    if line["scope"] == _EVALUATIONS + task and name in line:
-      value = line[name]
-      values[line["step"]] = math.nan if value is None else float(value)
+  values = _values(folder, metric)
   finite = {step: v for step, v in values.items() if not math.isnan(v)}
   if not finite:
     return None
   sign = 1 if larger_is_better else -1
   best_step = max(finite, key=lambda step: (sign * finite[step], -step))
   last_step = max(values)
+  trained, share = _parameters(folder)
   return RunResult(
     best=finite[best_step],
     best_step=best_step,
     last=values[last_step],
     last_step=last_step,
+    trained=trained,
+    share=share,
   )
+
+
+def _values(folder: Any, metric: str) -> dict[int, float]:
+  """Returns a metric by step; of a final evaluation, the last that there is."""
+  if paths.exists(folder / _EVALUATED):
+    found = json.loads(paths.read_text(folder / _EVALUATED))
+    return {0: float(found[metric])} if metric in found else {}
+  is_final = metric.startswith(_FINAL)
+  scope, _, name = metric.rpartition("/")
+  scope = scope if is_final else _WHILE_TRAINING + scope
+  path = folder / _METRICS
+  lines = paths.read_text(path).splitlines() if paths.exists(path) else []
+  values: dict[int, float] = {}
+  for line in map(json.loads, lines):
+    if line["scope"] == scope and name in line:
+      value = line[name]
+      number = math.nan if value is None else float(value)
+      # A run that was prolonged has an older one before it.
+      values = {} if is_final else values
+      values[line["step"]] = number
+  return values
+
+
+def _parameters(folder: Any) -> tuple[int | None, float | None]:
+  """Returns how many parameters a run trains, and their percentage."""
+  path = folder / _PARAMETERS
+  if not paths.exists(path):
+    return None, None
+  counts = json.loads(paths.read_text(path))
+  total = counts["trained"] + counts["frozen"]
+  return counts["trained"], 100 * counts["trained"] / total

@@ -13,8 +13,7 @@ def markdown(results: Results) -> str:
     [
       results.about,
       "",
-      f"{results.metric}, the best evaluation of each run: mean and standard "
-      f"deviation over {results.repeats}.",
+      f"{which(results)}: mean and standard deviation over {results.repeats}.",
       "",
       *(_pivot(results) if len(results.axes) == 2 else _rows(results)),
       "",
@@ -28,17 +27,47 @@ def as_csv(results: Results) -> str:
   file = io.StringIO()
   writer = csv.writer(file, lineterminator="\n")
   writer.writerow(
-    [*results.axes, results.repeats, "best", "best_step", "last", "last_step"]
+    [
+      *results.axes,
+      results.repeats,
+      *("best", "best_step", "last", "last_step", "trained", "share"),
+    ]
   )
   for cell in results.cells:
     labels = list(cell.coordinates.values())
     for repeat, run in cell.results.items():
       writer.writerow(
-        [*labels, repeat, run.best, run.best_step, run.last, run.last_step]
+        [
+          *(*labels, repeat),
+          *(run.best, run.best_step, run.last, run.last_step),
+          *(run.trained, run.share),
+        ]
       )
     for repeat in cell.missing:
-      writer.writerow([*labels, repeat, "", "", "", ""])
+      writer.writerow([*labels, repeat, *[""] * 6])
   return file.getvalue()
+
+
+def which(results: Results) -> str:
+  """Says which evaluation of a run the metric is of."""
+  is_final = results.metric.startswith("final_eval/")
+  evaluation = "of the selected step" if is_final else "the best evaluation"
+  return f"{results.metric}, {evaluation} of each run"
+
+
+def trained_text(cell: Cell) -> str:
+  """Returns how many parameters are trained, and their percentage."""
+  runs = {(run.trained, run.share) for run in cell.results.values()}
+  return "; ".join(
+    f"{trained:,} ({share:.3g} %)"
+    for trained, share in sorted(runs, key=str)
+    if trained is not None and share is not None
+  )
+
+
+def differ_in_parameters(results: Results) -> bool:
+  """Returns whether points of the grid train more or fewer parameters."""
+  return len({trained_text(cell) for cell in results.cells} - {""}) > 1
 
 
 def figure_text(cell: Cell) -> str:
@@ -69,6 +98,8 @@ def _rows(results: Results) -> list[str]:
     name: lambda cell, name=name: cell.coordinates[name]
     for name in results.axes
   }
+  if differ_in_parameters(results):
+    columns["trained parameters"] = trained_text
   columns[results.metric] = figure_text
   columns["each run"] = lambda cell: ", ".join(
     number(run.best) for run in cell.results.values()

@@ -101,6 +101,12 @@ def describe(params: Params, patterns: Sequence[str]) -> str:
   return "\n".join(lines) + "\n"
 
 
+def count(params: Params) -> int:
+  """Returns how many parameters there are."""
+  sizes = (np.prod(x.shape, dtype=np.int64) for x in flatten(params).values())
+  return int(sum(sizes))
+
+
 def flatten(params: Params) -> dict[str, Any]:
   """Returns the leaves of a nested dictionary by their path, joined by "/"."""
   return dict(traverse_util.flatten_dict(params, sep="/"))

@@ -1,14 +1,15 @@
 """The tasks of the small world.
 
 `small_world_<task>` for each of the five tasks: a bare text to its label, with
-the vocabulary of the embedded model.
+the vocabulary of the embedded model; and `small_world`, all five as often as
+each other.
 """
 
 import functools
 from typing import Any
 
 from prompt_tuning import paths
-from prompt_tuning.data import text_tasks
+from prompt_tuning.data import text_mixtures, text_tasks
 from prompt_tuning.data.vocabularies import SentencePieceVocabulary
 from prompt_tuning.metrics.classification import accuracy
 from prompt_tuning.tasks.small_world.documents import SKILLS
@@ -34,6 +35,7 @@ def _add_all() -> None:
       postprocess_fn=_label,
       metric_fns=[accuracy],
     )
+  text_mixtures.add("small_world", [PREFIX + task for task in SKILLS])
 
 
 _add_all()

@@ -99,6 +99,20 @@ def _run(name):
       [*WEIGHTS, *CORPUS, "CORPUS_FILES={'a': ['a.jsonl'], 'b': ['b.jsonl']}"],
       train.train,
     ),
+    "prompt_design": (
+      [*T5, "runs/prompt_design.gin"],
+      [*WEIGHTS, *evaluation],
+      evaluate.evaluate,
+    ),
+    "transfer": (
+      [*T5, TUNE, "tasks/qqp.gin", "runs/transfer.gin"],
+      [
+        *(*WEIGHTS, RUN[0], RUN[3]),
+        "TASK_FILES={'train': 'train.jsonl'}",
+        "TARGET_FILES={'mrpc_from_qqp': {'validation': 'mrpc.jsonl'}}",
+      ],
+      train.train,
+    ),
     "final_evaluation": (
       [*EMBEDDED, TUNE, TOPIC, "runs/final_evaluation.gin"],
       [RUN[0], RUN[3]],
@@ -173,6 +187,8 @@ def _setting(recipe):
     is_bare = name in ("file", "data_set", "mixture_of_files")
     run = [RUN[0], RUN[3], *([RUN[2]] if is_bare else [])]
     of_files = ["tasks/boolq.gin"] if name == "tfds" else []
+    if name in ("few_shot", "sentinel"):
+      of_files = [TOPIC, "decoding/rank.gin"]
     return [*EMBEDDED, TUNE, *of_files, recipe], [*run, *extra], train.train
   return [*T5, TUNE, recipe], [*WEIGHTS, *RUN, *extra], train.train
 
@@ -194,6 +210,10 @@ def _sweep_jobs(recipe):
   config.parse([recipe], entry=Grid)
   text = (RECIPES / recipe).read_text()
   backbone, bindings = EMBEDDED, ["TRAIN_STEPS=3"]
+  if "transfer.gin" in text:
+    bindings.append("TARGET_FILES={'mrpc_from_qqp': {'validation': 'a.jsonl'}}")
+  if 'program = "eval"' in text:
+    bindings.remove("TRAIN_STEPS=3")
   if "runs/ladder" in text:
     backbone = ["papers/ladder/5m.gin"] if "--backbone" in text else []
     bindings.append(WEIGHTS[1])
@@ -225,7 +245,9 @@ def test_every_run_of_an_experiment_resolves(recipe):
       for member in map(members.read_member, values.member or ["alone"]):
         files = [*values.gin_file, *member.gin_files]
         bindings = [*values.gin_bindings, *member.bindings]
-        config.parse(files, bindings, entry=train.train)
+        is_evaluation = command[0] == "prompt_tuning.eval"
+        entry = evaluate.evaluate if is_evaluation else train.train
+        config.parse(files, bindings, entry=entry)
 
 
 @pytest.mark.golden

@@ -91,7 +91,7 @@ def test_without_axes_of_jobs_there_is_one():
     ({"jobs": {"PROMPT_LENGTH": []}}, "'PROMPT_LENGTH' has no values"),
     ({"jobs": {"X": ["a b", "a-b"]}}, "must differ in letters"),
     ({"jobs": {"X": {"a": "--steps=3"}}}, "axis 'X': .*got '--steps=3'"),
-    ({"program": "eval"}, "Grid.program"),
+    ({"program": "infer"}, "Grid.program"),
   ],
 )
 def test_what_is_no_grid(changes, message):

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from absl import app
 
 from prompt_tuning import report
 from prompt_tuning.config.errors import ConfigError
@@ -167,7 +168,7 @@ def test_what_is_missing_is_in_no_mean(tmp_path):
   text = tables.markdown(found)
   assert "| 20 | 0 of 2 runs |" in text
   assert "* PROMPT_LENGTH=20: RANDOM_SEED 0, 1" in text
-  assert "20,0,,,,\n20,1,,,,\n" in tables.as_csv(found)
+  assert "20,0,,,,,,\n20,1,,,,,,\n" in tables.as_csv(found)
 
 
 def test_two_axes_are_rows_and_columns(tmp_path):
@@ -198,7 +199,7 @@ def test_the_page_holds_all_of_it(tmp_path):
   found = read(tmp_path)
   picture = figure.png(found)
   assert picture.startswith(b"\x89PNG")
-  text = page.page(found, picture=picture, commands=["python -m a 'b'"])
+  text = page.page([found], picture=picture, commands=["python -m a 'b'"])
   assert "Length &lt;matters&gt;" in text
   assert "<td>55.0 ± 7.1</td>" in text
   assert "data:image/png;base64," in text
@@ -213,11 +214,84 @@ def test_nothing_to_draw(tmp_path):
 
 def test_a_report_is_written(tmp_path, capsys, monkeypatch):
   execution.run(tmp_path, make(tmp_path), start=Trainer(tmp_path))
-  monkeypatch.setattr(report, "FLAGS", type("Flags", (), {"figure": True}))
-  report.main(["report", str(tmp_path)])
+  write_report(monkeypatch, tmp_path)
   assert "| 20 | 85.0 ± 7.1 |" in capsys.readouterr().out
   written = {path.name for path in tmp_path.glob("report.*")}
   assert written == {"report.md", "report.csv", "report.png", "report.html"}
+
+
+def write_report(monkeypatch, *folders, **flags):
+  given = {"figure": True, "metric": [], "output": None} | flags
+  monkeypatch.setattr(report, "FLAGS", type("Flags", (), given))
+  report.main(["report", *map(str, folders)])
+
+
+def rows(folder):
+  """Writes what runs of two metrics, a final evaluation too, would."""
+  jobs = make(folder)
+  for run in (run for job in jobs for run in job.runs):
+    place = folder / run.folder
+    place.mkdir(parents=True)
+    value = float(run.coordinates["PROMPT_LENGTH"])
+    lines = [
+      {"scope": "training_eval/mean", "step": 1, "score": value},
+      # Of a run that was prolonged after this one.
+      {"scope": "final_eval/other", "step": 1, "f1": 99.0},
+      {"scope": "final_eval/other", "step": 7, "f1": 2 * value},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (place / "metrics.jsonl").write_text(text)
+    (place / "ended.json").write_text('{"reason": "finished"}')
+    counts = {"trained": int(value), "frozen": 99 * int(value)}
+    (place / "parameters.json").write_text(json.dumps(counts))
+
+
+def test_other_metrics_are_tables_of_their_own(tmp_path, capsys, monkeypatch):
+  rows(tmp_path)
+  metrics = ["mean/score", "final_eval/other/f1"]
+  write_report(monkeypatch, tmp_path, metric=metrics)
+  text = capsys.readouterr().out
+  assert "mean/score, the best evaluation of each run" in text
+  assert "final_eval/other/f1, of the selected step of each run" in text
+  assert "| 20 | 20 (1 %) | 20.0 ± 0.0 | 20.0, 20.0 | 1, 1 |" in text
+  assert "| 20 | 20 (1 %) | 40.0 ± 0.0 | 40.0, 40.0 | 7, 7 |" in text
+  assert (tmp_path / "report.html").read_text().count("<table>") == 2
+
+
+def test_experiments_side_by_side(tmp_path, capsys, monkeypatch):
+  for name in ("prompts", "models"):
+    rows(tmp_path / name)
+  folders = [tmp_path / name for name in ("prompts", "models")]
+  write_report(monkeypatch, *folders, output=str(tmp_path / "both"))
+  text = capsys.readouterr().out
+  assert "| PROMPT_LENGTH | experiment prompts | experiment models |" in text
+  assert "| 20 | 20.0 ± 0.0 | 20.0 ± 0.0 |" in text
+  assert (tmp_path / "both" / "report.png").exists()
+
+
+def test_experiments_of_other_axes_are_no_table(tmp_path, monkeypatch):
+  make(tmp_path / "a")
+  make(tmp_path / "b", jobs={"PROMPT_LENGTH": [1]})
+  with pytest.raises(ValueError, match="a and b cannot be one table: their"):
+    write_report(monkeypatch, tmp_path / "a", tmp_path / "b", output="x")
+  with pytest.raises(app.UsageError, match="--output says where"):
+    write_report(monkeypatch, tmp_path / "a", tmp_path / "b")
+
+
+def test_what_is_only_evaluated(tmp_path):
+  jobs = make(tmp_path, program="eval")
+  assert [len(job.commands) for job in jobs] == [2, 2]
+
+  def start(command, log):
+    assert command[0] == "prompt_tuning.eval"
+    [setting] = [each for each in command if "EVAL_OUTPUT_DIR" in each]
+    place = pathlib.Path(setting.partition("=")[2].strip("'"))
+    place.mkdir(parents=True)
+    (place / "metrics.json").write_text(json.dumps({"mean/score": 30.0}))
+    return 0
+
+  assert not execution.run(tmp_path, jobs, start=start).failed
+  assert [cell.mean() for cell in read(tmp_path).cells] == [30.0, 30.0]
 
 
 def test_no_experiment(tmp_path):
