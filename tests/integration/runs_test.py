@@ -11,7 +11,7 @@ import pytest
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints import t5x
-from prompt_tuning.data import text_tasks
+from prompt_tuning.data import few_shot, text_tasks
 from prompt_tuning.data.file_task import file_task
 from prompt_tuning.data.inputs import CorpusInputs, FileInputs, TaskInputs
 from prompt_tuning.data.vocabularies import ByteVocabulary
@@ -398,6 +398,48 @@ def test_pretrained_from_scratch_then_adapted(corpus, tmp_path):
     )
   )
   assert adapted.metrics["prefix_lm/loss"] < 5.5
+
+
+def test_few_examples_train_and_others_select(backbone, task, tmp_path):
+  def few(part):
+    return few_shot.FewShot(part=part, num_train=4, num_validation=6, seed=3)
+
+  arguments = prompt_run(backbone, task, tmp_path)
+  [whole] = arguments["evaluations"]
+  dev = dataclasses.replace(whole, split="train", view=few("validation"))
+  test = dataclasses.replace(whole, folder="final_eval")
+  inputs = dataclasses.replace(arguments["inputs"], view=few("train"))
+  result = train.train(
+    **arguments
+    | {"inputs": inputs, "evaluations": [dev], "final_evaluations": [test]}
+  )
+  data = json.loads((tmp_path / "run.json").read_text())["config"]
+  trained = _find(data, "numbers")
+  name = "integration_runs_toy"
+  assert len(trained) == 4
+  judged = {
+    folder: (tmp_path / folder / f"{name}-{step:06}.jsonl").read_text()
+    for folder, step in (
+      ("inference_eval", result.step),
+      ("final_eval", result.best.step),
+    )
+  }
+  rows = [json.loads(x)["input"] for x in judged["inference_eval"].splitlines()]
+  selected = [row["number"] for row in rows]
+  assert len(selected) == 6
+  assert not set(selected) & set(trained)
+  assert len(judged["final_eval"].splitlines()) == 20
+  assert set(result.final) == {
+    *(f"{name}/accuracy", f"{name}/macro_f1", "mean/score")
+  }
+
+
+def _find(tree, key):
+  """Returns what stands under a key, however deep."""
+  if not isinstance(tree, dict):
+    return None
+  inside = [_find(value, key) for value in tree.values()]
+  return tree.get(key) or next((x for x in inside if x is not None), None)
 
 
 def test_no_checkpoint_and_not_from_scratch_is_an_error(
