@@ -65,15 +65,15 @@ class TfdsSplit:
     builder.download_and_prepare()
     dataset = builder.as_dataset(split=self.split, shuffle_files=False)
     for record in tfds.as_numpy(dataset):
-      yield _plain(record)
+      yield plain(record)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
   """Returns str for bytes, and plain numbers, lists and dicts."""
   if isinstance(value, Mapping):
-    return {name: _plain(each) for name, each in value.items()}
+    return {name: plain(each) for name, each in value.items()}
   if isinstance(value, bytes):
     return value.decode("utf-8")
   if isinstance(value, np.ndarray | np.generic):
     value = value.tolist()
-  return list(map(_plain, value)) if isinstance(value, list) else value
+  return list(map(plain, value)) if isinstance(value, list) else value

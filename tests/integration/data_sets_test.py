@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from prompt_tuning.data import providers, text_tasks
+from prompt_tuning.data import providers, text_tasks, tfds_records
 from prompt_tuning.data.sources import read_records
 from prompt_tuning.data.vocabularies import ByteVocabulary
 from prompt_tuning.tasks import from_files, from_tfds
@@ -194,7 +194,7 @@ def test_records_that_tfds_makes_of_real_files(file, name, tmp_path):
   builder = tfds.builder(DATA_SETS[name].tfds, data_dir=str(tmp_path))
   features = builder.info.features
   of_tfds = [
-    from_tfds._plain(features.encode_example(record))
+    tfds_records.plain(features.encode_example(record))
     for _, record in builder._generate_examples(str(plain), "validation")
   ]
   of_file = [record.fields for record in read_records(str(path))]

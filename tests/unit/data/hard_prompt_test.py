@@ -21,15 +21,12 @@ def rows(split, count):
 
 @pytest.fixture
 def task():
-  made = text_tasks.add(
-    "hard_prompt_toy",
-    text_tasks.in_memory(
-      {"train": rows("known", 20), "validation": rows("asked", 6)}
-    ),
+  splits = {"train": rows("known", 20), "validation": rows("asked", 6)}
+  return text_tasks.TextTask(
+    name="hard_prompt_toy",
+    splits=text_tasks.in_memory(splits),
     vocabulary=VOCABULARY,
   )
-  yield made
-  text_tasks.remove("hard_prompt_toy")
 
 
 def prompted(task, split="validation", **settings):

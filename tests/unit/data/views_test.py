@@ -15,19 +15,16 @@ VOCABULARY = SentencePieceVocabulary(
 )
 
 
-@pytest.fixture
-def make():
-  def make(vocabulary):
-    rows = [{"inputs": "the film was good", "targets": "good"}]
-    return text_tasks.add(
-      "views_toy", text_tasks.in_memory({"train": rows}), vocabulary=vocabulary
-    )
-
-  yield make
-  text_tasks.remove("views_toy")
+def make(vocabulary):
+  rows = [{"inputs": "the film was good", "targets": "good"}]
+  return text_tasks.TextTask(
+    name="views_toy",
+    splits=text_tasks.in_memory({"train": rows}),
+    vocabulary=vocabulary,
+  )
 
 
-def test_a_sentinel_stands_in_front_of_targets_alone(make):
+def test_a_sentinel_stands_in_front_of_targets_alone():
   task = make(VOCABULARY)
   (plain,) = task.examples("train")
   (example,) = SentinelTargets().examples(task, "train")
@@ -45,6 +42,6 @@ def test_of_an_answer_the_rest_is_judged(text):
   assert SentinelTargets().answer(text) == "good"
 
 
-def test_a_vocabulary_without_sentinels(make):
+def test_a_vocabulary_without_sentinels():
   with pytest.raises(ValueError, match="has no sentinel <extra_id_0>; give it"):
     SentinelTargets().examples(make(ByteVocabulary()), "train")
