@@ -65,9 +65,10 @@ def main(argv: list[str]) -> None:
     for job in jobs:
       print(f"# {job.name}: {len(job.runs)} runs\n{job.text}\n")
     return
-  jobs_lib.write_record(folder, grid, jobs)
   try:
-    outcome = execution.run(folder, jobs)
+    with execution.alone(folder):
+      jobs_lib.write_record(folder, grid, jobs)
+      outcome = execution.run(folder, jobs)
   except KeyboardInterrupt:
     raise SystemExit(
       "Interrupted; the command given again goes on where this stands."

@@ -1,11 +1,13 @@
 """Runs the jobs of an experiment, and goes on where it was interrupted."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import logging
 
@@ -15,6 +17,7 @@ from prompt_tuning.sweeps.jobs import DONE, Job
 from prompt_tuning.sweeps.results import has_ended
 
 LOG = "log.txt"
+_LOCK = "lock"
 _TAIL_LINES = 5
 
 
@@ -31,6 +34,24 @@ class Outcome:
   skipped: Sequence[str]
   done: Sequence[str]
   failed: Sequence[str]
+
+
+@contextlib.contextmanager
+def alone(folder: paths.PathLike) -> Iterator[None]:
+  """Lets one sweep at a time into a folder; a killed one keeps nobody out.
+
+  Raises:
+    ConfigError: Another sweep runs there.
+  """
+  with (paths.make_writable_dir(folder) / _LOCK).open("a") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise ConfigError(
+        f"Another sweep runs in {folder}; wait for it, or name another "
+        "--sweep_dir."
+      ) from error
+    yield
 
 
 def is_done(folder: paths.PathLike, job: Job) -> bool:

@@ -330,6 +330,19 @@ def test_a_job_is_told_once_when_the_sweep_ends(tmp_path, monkeypatch):
   assert log.read_text() == "ready\ntold 1\n"
 
 
+def test_one_sweep_at_a_time_in_a_folder(tmp_path):
+  with execution.alone(tmp_path):
+    with (
+      pytest.raises(ConfigError, match="Another sweep runs in"),
+      execution.alone(tmp_path),
+    ):
+      pass
+    with execution.alone(tmp_path / "other"):
+      pass
+  with execution.alone(tmp_path):
+    pass
+
+
 def test_a_folder_elsewhere_is_refused():
   command = [
     *(sys.executable, "-m", "prompt_tuning.sweep"),
