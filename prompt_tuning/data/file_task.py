@@ -41,7 +41,7 @@ def file_task(
   Raises:
     ValueError: If a metric is unknown, or another task has the name.
   """
-  metric_fns = [_metric(metric, verbalizers, name) for metric in metrics]
+  metric_fns = metric_fns_of(metrics, verbalizers, name)
   read = {
     "inputs": inputs,
     "targets": targets,
@@ -63,6 +63,22 @@ def file_task(
 
 
 _REGISTERED: dict[str, str] = {}
+
+
+def metric_fns_of(
+  metrics: Sequence[str], verbalizers: Verbalizers | None, task: str
+) -> list[Callable[..., Mapping[str, float]]]:
+  """Returns metrics by their names.
+
+  Args:
+    metrics: See `file_task`.
+    verbalizers: The word of each label, if there are labels.
+    task: What to call the task in an error.
+
+  Raises:
+    ValueError: If a metric is unknown.
+  """
+  return [_metric(metric, verbalizers, task) for metric in metrics]
 
 
 def _metric(

@@ -19,6 +19,7 @@ import seqio
 import tensorflow as tf
 
 from prompt_tuning.data import text_mixtures, text_tasks, vocabularies
+from prompt_tuning.data.pattern_tasks import PatternTask
 
 # Of seqio's own steps, which need none, TensorFlow would parse and rewrite the
 # source: seconds before the first example.
@@ -134,12 +135,42 @@ def register(task: text_tasks.TextTask) -> seqio.Task:
     assert function is not None
     return function(text, example=as_numpy(example), is_target=is_target)
 
-  return add_text_task(
+  settings: dict[str, Any] = {
+    "vocabulary": task.vocabulary,
+    "postprocess_fn": None if function is None else postprocess,
+    "metric_fns": task.metric_fns,
+  }
+  if isinstance(task, PatternTask):
+    return _add_token_task(task, **settings)
+  source = ExamplesSource(task.name, task.splits)
+  return add_text_task(task.name, source, **settings)
+
+
+def _add_token_task(
+  task: PatternTask,
+  *,
+  vocabulary: vocabularies.Vocabulary,
+  postprocess_fn: Callable[..., Any] | None,
+  metric_fns: Sequence[Callable[..., Mapping[str, Any]]],
+) -> seqio.Task:
+  """Registers a task whose examples are token ids already."""
+  feature = seqio.Feature(vocabulary=vocabulary.seqio(), add_eos=False)
+
+  def read(split: str) -> list[dict[str, Any]]:
+    return [
+      {**e, **{key: e[key].tolist() for key in ("inputs", "targets")}}
+      for e in task.examples(split)
+    ]
+
+  readers = {split: functools.partial(read, split) for split in task.splits}
+  source: Any = ExamplesSource(task.name, readers)
+  return seqio.TaskRegistry.add(
     task.name,
-    ExamplesSource(task.name, task.splits),
-    vocabulary=task.vocabulary,
-    postprocess_fn=None if function is None else postprocess,
-    metric_fns=task.metric_fns,
+    source=source,
+    preprocessors=[seqio.CacheDatasetPlaceholder()],
+    output_features={"inputs": feature, "targets": feature},
+    postprocess_fn=postprocess_fn,
+    metric_fns=list(metric_fns),
   )
 
 

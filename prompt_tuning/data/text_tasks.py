@@ -126,11 +126,6 @@ def add(
   Raises:
     ValueError: Another task has the name.
   """
-  if name in _TASKS or name in MIXTURE_NAMES:
-    raise ValueError(
-      f"there is a task or mixture {name!r} already; tasks need names of their "
-      "own"
-    )
   task = TextTask(
     name=name,
     splits=dict(splits),
@@ -138,13 +133,28 @@ def add(
     metric_fns=tuple(metric_fns),
     postprocess_fn=postprocess_fn,
   )
+  register(task)
+  return task
+
+
+def register(task: TextTask) -> None:
+  """Makes a task known by its name.
+
+  Raises:
+    ValueError: Another task has the name.
+  """
+  name = task.name
+  if name in _TASKS or name in MIXTURE_NAMES:
+    raise ValueError(
+      f"there is a task or mixture {name!r} already; tasks need names of their "
+      "own"
+    )
   if sys.modules.get("seqio") is not None:
     # Whoever imported it may ask it for the task at once.
     from prompt_tuning.data import seqio_tasks
 
     seqio_tasks.register(task)
   _TASKS[name] = task
-  return task
 
 
 def remove(name: str) -> None:

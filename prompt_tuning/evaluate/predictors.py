@@ -69,11 +69,13 @@ class RankClassification:
     labels: The verbalizers.
     length_normalization: Whether long verbalizers are made up for.
     prefix: Text in front of each, such as "<extra_id_0> ".
+    ends: Whether targets have an end of sequence, which is scored too.
   """
 
   labels: Sequence[str]
   length_normalization: LengthNormalization = LengthNormalization.NONE
   prefix: str = ""
+  ends: bool = True
 
   def build(
     self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
@@ -83,7 +85,9 @@ class RankClassification:
     classifier = RankClassifier(
       model,
       Verbalizers.encode(
-        [self.prefix + label for label in self.labels], vocabulary
+        [self.prefix + label for label in self.labels],
+        vocabulary,
+        ends=self.ends,
       ),
       length_normalization=self.length_normalization,
     )

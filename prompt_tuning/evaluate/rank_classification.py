@@ -50,6 +50,7 @@ class Verbalizers:
     texts: One text for each label.
     tokens: Their token ids, without an end of sequence.
     eos_id: The token that ends a target.
+    ends: Whether targets have it.
 
   Raises:
     ValueError: If there are fewer than two, one has no tokens or holds padding
@@ -59,6 +60,7 @@ class Verbalizers:
   texts: tuple[str, ...]
   tokens: tuple[tuple[int, ...], ...]
   eos_id: int = EOS_ID
+  ends: bool = True
 
   def __post_init__(self):
     if len(self.texts) < 2 or len(self.texts) != len(self.tokens):
@@ -88,9 +90,14 @@ class Verbalizers:
 
   @classmethod
   def encode(
-    cls, texts: Sequence[str], vocabulary: Vocabulary
+    cls, texts: Sequence[str], vocabulary: Vocabulary, *, ends: bool = True
   ) -> "Verbalizers":
     """Returns the verbalizers of `texts` as the vocabulary writes them.
+
+    Args:
+      texts: One for each label.
+      vocabulary: The model's.
+      ends: Whether an end of sequence belongs to each.
 
     Raises:
       ValueError: If the vocabulary cannot write one of them.
@@ -106,12 +113,14 @@ class Verbalizers:
       texts=tuple(texts),
       tokens=tuple(tuple(vocabulary.encode(text)) for text in texts),
       eos_id=vocabulary.eos_id,
+      ends=ends,
     )
 
   @property
   def targets(self) -> Int[np.ndarray, "C T"]:
-    """The verbalizers as targets: with an end of sequence, padded with 0."""
-    rows = [(*ids, self.eos_id) for ids in self.tokens]
+    """The verbalizers as targets, with their ends, padded with 0."""
+    end = (self.eos_id,) if self.ends else ()
+    rows = [(*ids, *end) for ids in self.tokens]
     padded = np.full((len(rows), max(map(len, rows))), PAD_ID, np.int32)
     for row, ids in zip(padded, rows, strict=True):
       row[: len(ids)] = ids
@@ -119,8 +128,8 @@ class Verbalizers:
 
   @property
   def lengths(self) -> Int[np.ndarray, " C"]:
-    """The number of tokens of each, the end of sequence included."""
-    return np.asarray([len(ids) + 1 for ids in self.tokens], np.int32)
+    """The number of tokens of each, its end included."""
+    return np.asarray([len(ids) + self.ends for ids in self.tokens], np.int32)
 
   def choices(self, targets: Int[np.ndarray, "B T"]) -> Int[np.ndarray, " B"]:
     """Returns the label of every target.

@@ -61,6 +61,16 @@ EXTRA = {
     "DATA_SET='boolq'",
     "CLASS_LABELS=('False', 'True')",
   ),
+  "tasks/pattern.gin": (
+    "TASK_FILES={'train': 'train.jsonl'}",
+    "PATTERN='{sentence} It was<X>[.]'",
+    "VERBALIZER={'0': 'bad', '1': 'good'}",
+    "ANSWERS=('<extra_id_0> bad', '<extra_id_0> good')",
+  ),
+  "tasks/ppt.gin": (
+    "TASK_FILES={'train': 'train.jsonl'}",
+    "PPT_TASK='sst2'",
+  ),
   "tasks/mixture_of_files.gin": (
     "MIXTURE_FILES={'cb': {'train': 'train.jsonl'}}",
   ),

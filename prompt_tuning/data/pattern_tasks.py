@@ -1,0 +1,148 @@
+"""Tasks of pattern-verbalizer pairs, from files.
+
+To the rest of the library they are text tasks whose examples come as token ids.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from prompt_tuning.data import patterns, sources, text_tasks
+from prompt_tuning.data.features import Example
+from prompt_tuning.data.file_task import metric_fns_of
+from prompt_tuning.data.patterns import PVP
+from prompt_tuning.data.vocabularies import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatternTask(text_tasks.TextTask):
+  """A text task whose examples are rendered by a pattern.
+
+  Attributes:
+    pvp: The pattern and the verbalizer.
+  """
+
+  pvp: PVP
+
+  def examples(self, split: str) -> list[Example]:
+    """Returns the examples of a split as token ids.
+
+    Raises:
+      ValueError: As `read`; or as `PVP.example`.
+    """
+    return [
+      self.pvp.example(
+        row,
+        self.vocabulary,
+        where=f"task {self.name!r}, split {split!r}, example {number}",
+      )
+      for number, row in enumerate(self.read(split))
+    ]
+
+
+def add(
+  name: str,
+  files: Mapping[str, str],
+  pvp: PVP,
+  *,
+  vocabulary: Vocabulary,
+  metrics: Sequence[str] = ("accuracy",),
+) -> PatternTask:
+  """Makes a task of TSV or JSONL files known.
+
+  Args:
+    name: A name that no other task has.
+    files: The file of each split, plain, .gz or .xz, with the fields of the
+      pattern and of the label.
+    pvp: The pattern and the verbalizer.
+    vocabulary: The backbone's.
+    metrics: Names of metrics, as of `file_task.file_task`.
+
+  Raises:
+    ValueError: Another task has the name, a metric is unknown, or the
+      vocabulary cannot write what the pair consists of.
+  """
+  pvp.check(vocabulary)
+  words = [patterns.bare(word) for word in pvp.verbalizer.values()]
+  task = PatternTask(
+    name=name,
+    splits={
+      split: functools.partial(_rows, path, pvp)
+      for split, path in files.items()
+    },
+    vocabulary=vocabulary,
+    metric_fns=metric_fns_of(metrics, list(dict.fromkeys(words)), name),
+    postprocess_fn=_word,
+    pvp=pvp,
+  )
+  text_tasks.register(task)
+  return task
+
+
+def pattern_task(
+  *,
+  name: str,
+  files: Mapping[str, str],
+  pattern: str,
+  verbalizer: Mapping[str, str],
+  vocabulary: Vocabulary,
+  label_field: str = "label",
+  options: Sequence[str] | str = (),
+  gives_way: str | None = None,
+  max_tokens: int = 512,
+  metrics: Sequence[str] = ("accuracy",),
+) -> str:
+  """Describes a task by a recipe alone; see `add`, `Pattern` and `PVP`.
+
+  Returns:
+    The name, to be used as MIXTURE_OR_TASK_NAME. The same task may be described
+    again.
+
+  Raises:
+    ValueError: As these.
+  """
+  pvp = PVP(
+    pattern=patterns.Pattern(
+      text=pattern, gives_way=gives_way, max_tokens=max_tokens
+    ),
+    label_field=label_field,
+    verbalizer=verbalizer,
+    options=options,
+  )
+  return described(name, files, pvp, vocabulary=vocabulary, metrics=metrics)
+
+
+def described(
+  name: str,
+  files: Mapping[str, str],
+  pvp: PVP,
+  *,
+  vocabulary: Vocabulary,
+  metrics: Sequence[str] = ("accuracy",),
+) -> str:
+  """As `add`, but the same task may be described again; returns its name."""
+  description = repr((sorted(files.items()), pvp, tuple(metrics)))
+  if _DESCRIBED.get(name) != description:
+    add(name, files, pvp, vocabulary=vocabulary, metrics=metrics)
+    _DESCRIBED[name] = description
+  return name
+
+
+_DESCRIBED: dict[str, str] = {}
+
+
+def _rows(path: str, pvp: PVP) -> Iterator[dict[str, Any]]:
+  """Yields the fields that the pair reads, the label as text."""
+  names = {*pvp.pattern.fields} - {"options"}
+  if isinstance(pvp.options, str):
+    names.add(pvp.options)
+  for record in sources.read_records(path):
+    fields = {name: record[name] for name in sorted(names)}
+    yield fields | {pvp.label_field: str(record[pvp.label_field])}
+
+
+def _word(text: str, **unused: Any) -> str:
+  """Returns the word of an answer, without what stands around it."""
+  text = text.removeprefix(patterns.ANSWER)
+  return text.split(patterns.END)[0].strip()

@@ -1,0 +1,214 @@
+"""The tasks of PPT (Gu et al., 2022) as patterns and verbalizers.
+
+Each has forms: `plain`, without words around the fields, for prompts alone and
+for pre-trained ones; `hard`, the words of model tuning, which with a soft
+prompt in front make hybrid prompt tuning; `unified`, a multiple choice. They
+are those of the released code, which is followed where the paper's tables may
+differ.
+
+A row of the released code has 512 tokens, 100 soft ones among them; of RACE,
+610 and 517. What is left of it is a pattern's.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Mapping, Sequence
+
+from prompt_tuning.data import pattern_tasks
+from prompt_tuning.data.patterns import LETTERS, PVP, Pattern
+from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.types import enum_member
+
+_CHOICE = "{options}[?]The correct one is<X>"
+_SOFT = 100
+
+
+class Form(enum.Enum):
+  """What stands around the fields; HYBRID is HARD with room for soft tokens."""
+
+  PLAIN = "plain"
+  HYBRID = "hybrid"
+  UNIFIED = "unified"
+  HARD = "hard"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptedTask:
+  """A task in its forms.
+
+  Attributes:
+    plain: Text of the pattern.
+    hard: Text of the pattern.
+    asked: Text of the unified pattern in front of the options.
+    words: The word of each label, by the label as text in the order of the
+      options.
+    gives_way: The field that is cut.
+    metrics: Names of metrics.
+  """
+
+  plain: str
+  hard: str
+  asked: str
+  words: Mapping[str, str]
+  gives_way: str
+  metrics: Sequence[str] = ("accuracy",)
+
+  def pvp(self, form: Form) -> PVP:
+    """Returns the pair of a form."""
+    # The released code cuts the passage before it puts options behind it.
+    budget = 512 if form is Form.HARD else 512 - _SOFT
+    if form is not Form.UNIFIED:
+      text = self.plain if form is Form.PLAIN else self.hard
+      return PVP(
+        pattern=Pattern(text=text, gives_way=self.gives_way, max_tokens=budget),
+        verbalizer=self.words,
+      )
+    options = list(self.words.values())
+    return PVP(
+      pattern=Pattern(
+        text=self.asked + _CHOICE,
+        gives_way=self.gives_way,
+        # The words of the choice, and four tokens for each option.
+        max_tokens=budget + 7 + 4 * len(options),
+      ),
+      verbalizer=_letters(list(self.words)),
+      options=options,
+    )
+
+
+def _letters(labels: Sequence[str]) -> dict[str, str]:
+  return {
+    label: f"[{letter}]" for label, letter in zip(labels, LETTERS, strict=False)
+  }
+
+
+def _review(words: Sequence[str]) -> PromptedTask:
+  return PromptedTask(
+    plain="{sentence}<X>",
+    hard="{sentence} It was<X>[.]",
+    asked="{sentence}[?]",
+    words={str(label): word for label, word in enumerate(words)},
+    gives_way="sentence",
+  )
+
+
+_FIVE_STARS = ("terrible", "bad", "maybe", "good", "great")
+_INFERENCE = "{hypothesis}[?]{premise}[.]"
+
+TASKS: dict[str, PromptedTask] = {
+  "sst2": _review(("bad", "good")),
+  "sst5": _review(_FIVE_STARS),
+  "yelp5": dataclasses.replace(
+    _review(_FIVE_STARS),
+    plain="{text}<X>",
+    hard="{text} It was<X>[.]",
+    asked="{text}[?]",
+    gives_way="text",
+  ),
+  "cb": PromptedTask(
+    plain="{hypothesis}<X>{premise}",
+    # Here, and in no other task, the full stop is a word.
+    hard="{hypothesis}[?]<X> . {premise}",
+    asked=_INFERENCE,
+    words={"contradiction": "no", "neutral": "maybe", "entailment": "yes"},
+    gives_way="premise",
+    metrics=("accuracy", "macro_f1"),
+  ),
+  "rte": PromptedTask(
+    # Unlike CB's, and unlike the other forms', its premise comes first.
+    plain="{premise}<X>{hypothesis}",
+    hard="{hypothesis}[?]<X>[.]{premise}",
+    asked=_INFERENCE,
+    words={"not_entailment": "no", "entailment": "yes"},
+    gives_way="premise",
+  ),
+  "boolq": PromptedTask(
+    plain="{question}<X>{passage}",
+    hard="question:{question}[?]<X>[.]{passage}",
+    asked="{question}[?]{passage}[.]",
+    words={"False": "no", "True": "yes"},
+    gives_way="passage",
+  ),
+}
+"""By name; RACE, whose options are the example's, is `race`."""
+
+PILOT = {
+  "man_1": "{sentence} It was<X>[.]",
+  "man_2": "Just<X>[!]{sentence}",
+  "man_3": "{sentence} All in all, it was<X>[.]",
+  "gen_1": "{sentence} a<X>[.]",
+  "gen_2": "{sentence} A<X> one.",
+}
+"""Hard patterns for SST-2 of the pilot study (Gu et al., 2022, sec. 2)."""
+
+_RACE_ASKED = "{question}[?]" + _CHOICE
+
+
+def _race(form: Form) -> PVP:
+  is_hard = form in (Form.HARD, Form.HYBRID)
+  words = "Based on the previous passage, we ask" if is_hard else "[;]"
+  return PVP(
+    pattern=Pattern(
+      text="{article}" + words + _RACE_ASKED,
+      gives_way="article",
+      max_tokens=517 if form is Form.HARD else 610 - _SOFT,
+    ),
+    label_field="answer",
+    verbalizer=_letters(LETTERS[:4]),
+    options="option",
+  )
+
+
+NAMES = (*TASKS, "race")
+
+
+def pvp(task: str, form: Form | str) -> PVP:
+  """Returns the pattern and verbalizer of a task.
+
+  Raises:
+    ValueError: There is no such task or form.
+  """
+  form = enum_member(Form, form, name="PPT_FORM")
+  if task not in NAMES:
+    raise ValueError(f"PPT_TASK must be one of {list(NAMES)}, got {task!r}")
+  return _race(form) if task == "race" else TASKS[task].pvp(form)
+
+
+def ppt_task(
+  *,
+  task: str,
+  form: Form | str,
+  files: Mapping[str, str],
+  vocabulary: Vocabulary,
+  name: str | None = None,
+) -> str:
+  """Describes a task from files that have its fields.
+
+  Args:
+    task: One of `NAMES`.
+    form: See `Form`.
+    files: The file of each split.
+    vocabulary: The backbone's.
+    name: The task's name, by default `ppt_<task>_<form>`.
+
+  Returns:
+    The name, to be used as MIXTURE_OR_TASK_NAME.
+
+  Raises:
+    ValueError: As `pattern_tasks.add`; or there is no such task or form.
+  """
+  chosen = pvp(task, form)
+  form = enum_member(Form, form, name="PPT_FORM")
+  metrics = TASKS[task].metrics if task in TASKS else ("accuracy",)
+  return pattern_tasks.described(
+    name or f"ppt_{task}_{form.value}",
+    files,
+    chosen,
+    vocabulary=vocabulary,
+    metrics=metrics,
+  )
+
+
+def answers(*, task: str, form: Form | str) -> tuple[str, ...]:
+  """Returns what rank classification compares; see `PVP.answers`."""
+  return pvp(task, form).answers

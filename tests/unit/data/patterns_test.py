@@ -1,0 +1,152 @@
+"""Patterns: what they are made of, what gives way, and what is no pattern."""
+
+import random
+
+import numpy as np
+import pytest
+
+from prompt_tuning import paths
+from prompt_tuning.data.patterns import ANSWER, END, LETTERS, PVP, Pattern
+from prompt_tuning.data.vocabularies import (
+  ByteVocabulary,
+  SentencePieceVocabulary,
+)
+
+VOCABULARY = SentencePieceVocabulary(
+  str(paths.embedded_dir() / "sentencepiece.model")
+)
+SLOT = VOCABULARY.encode(ANSWER)[0]
+CHOICE = "{sentence}[?]{options}[?]which one<X>"
+WORDS = ("film", "good", "first", "second", "music", "which", "one", "yes")
+LETTER_IDS = [VOCABULARY.encode(ANSWER + c)[1] for c in "ABCD"]
+
+
+def pair(text="{sentence} is<X>[.]", **settings):
+  pattern = {
+    key: settings.pop(key)
+    for key in ("gives_way", "max_tokens", "budgets")
+    if key in settings
+  }
+  words = {"verbalizer": {"0": "bad", "1": "good"}} | settings
+  return PVP(pattern=Pattern(text=text, **pattern), **words)
+
+
+def test_the_parts_of_a_row():
+  example = pair().example(
+    {"sentence": "the film", "label": 1, "id": "x"}, VOCABULARY
+  )
+  stop = VOCABULARY.encode(ANSWER + ".")[1]
+  expected = [*VOCABULARY.encode("the film"), *VOCABULARY.encode("is")]
+  assert example["inputs"].tolist() == [*expected, SLOT, stop]
+  assert example["targets"].tolist() == [SLOT, *VOCABULARY.encode("good")]
+  assert example["targets_pretokenized"] == "good"
+  assert example["id"] == "x"
+
+
+def test_pre_training_ends_a_target():
+  example = pair(ends=True).example(
+    {"sentence": "the film", "label": "0"}, VOCABULARY
+  )
+  assert example["targets"].tolist()[-1] == VOCABULARY.encode(END)[0]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_slot_options_and_other_fields_outlive_any_cut(seed):
+  rng = random.Random(seed)
+
+  def words(most):
+    return " ".join(rng.choices(WORDS, k=rng.randint(1, most)))
+
+  count = rng.randint(2, 4)
+  options = [words(6) for _ in range(count)]
+  fields = {"sentence": words(300), "question": words(8)}
+  fixed = 6 + 3 * count
+  needed = fixed + 1 + sum(len(o.split()) for o in options)
+  needed += len(fields["question"].split())
+  pattern = Pattern(
+    text="{sentence}[?]{question}[?]{options}[?]which one<X>",
+    gives_way="sentence",
+    max_tokens=needed + rng.randint(0, 200),
+  )
+  ids = pattern.render(fields, VOCABULARY, options=options).tolist()
+  assert len(ids) <= pattern.max_tokens
+  assert ids.count(SLOT) == 1
+  whole = Pattern(text=pattern.text, gives_way="sentence", max_tokens=10_000)
+  uncut = whole.render(fields, VOCABULARY, options=options).tolist()
+  lost = len(uncut) - len(ids)
+  kept = len(fields["sentence"].split()) - lost
+  assert kept >= 1
+  assert ids == uncut[:kept] + uncut[kept + lost :]
+  assert all(ids.count(letter) == 1 for letter in LETTER_IDS[:count])
+
+
+def test_budgets_cut_a_field_and_every_option():
+  pattern = Pattern(text=CHOICE, budgets={"sentence": 2, "options": 1})
+  ids = pattern.render(
+    {"sentence": "film film film"}, VOCABULARY, options=["good one", "yes yes"]
+  )
+  expected = Pattern(text=CHOICE).render(
+    {"sentence": "film film"}, VOCABULARY, options=["good", "yes"]
+  )
+  np.testing.assert_array_equal(ids, expected)
+
+
+@pytest.mark.parametrize(
+  ("make", "message"),
+  [
+    (lambda: pair("{sentence}"), "one answer slot <X>, it has 0"),
+    (lambda: pair("<X>{sentence}<X>"), "one answer slot <X>, it has 2"),
+    (lambda: pair(gives_way="text"), "no field 'text' to cut"),
+    (lambda: pair(budgets={"text": 3}), "no field 'text' to cut"),
+    (lambda: pair(verbalizer={}), "needs a word for each label"),
+    (lambda: pair(CHOICE), "options are .* has {options}"),
+    (lambda: pair(options=("a", "b")), "lacks {options}"),
+  ],
+)
+def test_what_is_no_pair(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+@pytest.mark.parametrize(
+  ("settings", "fields", "message"),
+  [
+    ({}, {"label": 1}, "here: the pattern's field 'sentence' must be text"),
+    ({}, {"sentence": ["a"], "label": 1}, "'sentence' must be text, got"),
+    ({}, {"sentence": "film"}, "label None in the field 'label' has no word"),
+    ({}, {"sentence": "film", "label": 2}, "label 2 .* words for \\['0', '1'"),
+    ({"max_tokens": 3}, {"sentence": "film", "label": 1}, "no field gives way"),
+    (
+      {"max_tokens": 3, "gives_way": "sentence"},
+      {"sentence": "film", "label": 1},
+      "row of 3 tokens is 1 too short, and the field 'sentence' gives way",
+    ),
+    (
+      {"verbalizer": {"1": "unheard-of"}},
+      {"sentence": "film", "label": 1},
+      "cannot write 'unheard-of', of a pattern",
+    ),
+    (
+      {"text": "{sentence}[~]<X>"},
+      {"sentence": "film", "label": 1},
+      r"has no piece \[~\]",
+    ),
+    (
+      {"text": CHOICE, "options": "choices"},
+      {"sentence": "film", "label": 1, "choices": ["yes"] * 17},
+      "a choice has 2 to 16 options, got 17",
+    ),
+  ],
+)
+def test_what_is_no_example(settings, fields, message):
+  with pytest.raises(ValueError, match=message):
+    pair(**settings).example(fields, VOCABULARY, where="here")
+
+
+def test_a_vocabulary_without_sentinels():
+  with pytest.raises(ValueError, match="has no sentinel <extra_id_0>"):
+    Pattern(text="{a}<X>").render({"a": "b"}, ByteVocabulary())
+
+
+def test_there_are_sixteen_letters():
+  assert LETTERS == "ABCDEFGHIJKLMNOP"
