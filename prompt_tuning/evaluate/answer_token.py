@@ -6,6 +6,7 @@ verbalizer is a wrong answer, where rank classification would not consider it.
 
 import dataclasses
 import functools
+from typing import cast
 
 import jax
 from jax import numpy as jnp
@@ -57,12 +58,15 @@ def _answers(params, prompt, tokens, prompt_index, *, model: T5, slot: int):
   encoded = model.apply(variables, tokens, prompt=prompt, method="encode")
   # The second token is what is asked for: the input does not hold it.
   targets = jnp.full((tokens.shape[0], 2), slot, jnp.int32)
-  logits = model.apply(
-    variables,
-    shift_right(targets),
-    encoded,
-    tokens,
-    prompt=prompt,
-    method="decode",
+  logits = cast(
+    jax.Array,
+    model.apply(
+      variables,
+      shift_right(targets),
+      encoded,
+      tokens,
+      prompt=prompt,
+      method="decode",
+    ),
   )
   return targets.at[:, 1].set(jnp.argmax(logits[:, 1], axis=-1))
