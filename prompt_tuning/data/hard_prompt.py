@@ -16,7 +16,7 @@ from absl import logging
 from prompt_tuning.data import sources
 from prompt_tuning.data.features import Example, FeatureLengths
 from prompt_tuning.data.text_tasks import TextExample, TextTask
-from prompt_tuning.data.views import View
+from prompt_tuning.data.views import View, text_rows
 
 _QUESTION, _ANSWER = "inputs", "targets"
 
@@ -72,7 +72,7 @@ class HardPrompt(View):
       ValueError: A split cannot be read, the training split has fewer than k
         examples, or the words of the template alone do not fit.
     """
-    asked = task.read(split)
+    asked = text_rows(task, split)
     shots = self._draw(task, split)
     rows, left_out, cut = [], 0, 0
     for number, example in enumerate(asked):
@@ -96,10 +96,10 @@ class HardPrompt(View):
     return FeatureLengths.from_mapping(self.lengths).inputs
 
   def _draw(self, task: TextTask, split: str) -> list[tuple[int | None, str]]:
-    """Returns one example more than k, each with its number in the split."""
+    """Returns k examples; of the split itself one more, with their numbers."""
     if not self.num_shots:
       return []
-    known = task.read(self.shots_split)
+    known = text_rows(task, self.shots_split)
     is_same = split == self.shots_split
     needed = self.num_shots + is_same
     if len(known) < needed:

@@ -5,7 +5,7 @@ import dataclasses
 
 from prompt_tuning.data import sources
 from prompt_tuning.data.features import Example
-from prompt_tuning.data.text_tasks import TextTask
+from prompt_tuning.data.text_tasks import TextExample, TextTask
 
 NUMBER = "number"
 """The field of a chosen example that says which of its split it is, from 0."""
@@ -47,7 +47,7 @@ class SentinelTargets(View):
         f"task {task.name!r}: its vocabulary {task.vocabulary} has no sentinel "
         f"{SENTINEL}; give it extra ids"
       )
-    rows = task.read(split)
+    rows = text_rows(task, split)
     texts = [{**row, "targets": f"{SENTINEL} {row['targets']}"} for row in rows]
     return [
       {**example, "targets_pretokenized": row["targets"]}
@@ -59,6 +59,22 @@ class SentinelTargets(View):
   def answer(self, text: str) -> str:
     """Returns the answer without the sentinel."""
     return text.removeprefix(SENTINEL).lstrip()
+
+
+def text_rows(task: TextTask, split: str) -> list[TextExample]:
+  """Returns the examples of a split as text.
+
+  Raises:
+    ValueError: It cannot be read, or is not of `inputs` and `targets`.
+  """
+  rows = task.read(split)
+  if not {"inputs", "targets"} <= set(rows[0]):
+    raise ValueError(
+      f"task {task.name!r} has the fields {sorted(rows[0])}, of which a pattern "
+      "makes a row; put the words into the pattern, this is for tasks of inputs "
+      "and targets"
+    )
+  return rows
 
 
 def examples_of(

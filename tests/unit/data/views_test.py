@@ -45,3 +45,13 @@ def test_of_an_answer_the_rest_is_judged(text):
 def test_a_vocabulary_without_sentinels():
   with pytest.raises(ValueError, match="has no sentinel <extra_id_0>; give it"):
     SentinelTargets().examples(make(ByteVocabulary()), "train")
+
+
+def test_rows_of_a_pattern_are_no_text():
+  task = text_tasks.TextTask(
+    name="views_toy",
+    splits=text_tasks.in_memory({"train": [{"sentence": "a", "label": "0"}]}),
+    vocabulary=VOCABULARY,
+  )
+  with pytest.raises(ValueError, match=r"fields \['label', 'sentence'\], of"):
+    SentinelTargets().examples(task, "train")
