@@ -70,9 +70,9 @@ def text_rows(task: TextTask, split: str) -> list[TextExample]:
   rows = task.read(split)
   if not {"inputs", "targets"} <= set(rows[0]):
     raise ValueError(
-      f"task {task.name!r} has the fields {sorted(rows[0])}, of which a pattern "
-      "makes a row; put the words into the pattern, this is for tasks of inputs "
-      "and targets"
+      f"task {task.name!r} has the fields {sorted(rows[0])}, of which a "
+      "pattern makes a row; put the words into the pattern: this is for tasks "
+      "of inputs and targets"
     )
   return rows
 
