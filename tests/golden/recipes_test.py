@@ -104,6 +104,11 @@ def _run(name):
       train.train,
     ),
     "lm_adapt": ([*T5, "runs/lm_adapt.gin"], [*WEIGHTS, *CORPUS], train.train),
+    "prompt_pretrain": (
+      [*T5, "runs/prompt_pretrain.gin"],
+      [*WEIGHTS, RUN[0], RUN[3], *CORPUS[3:5]],
+      train.train,
+    ),
     "mixed_corpora": (
       [*T5, "runs/lm_adapt.gin", "runs/mixed_corpora.gin"],
       [*WEIGHTS, *CORPUS, "CORPUS_FILES={'a': ['a.jsonl'], 'b': ['b.jsonl']}"],

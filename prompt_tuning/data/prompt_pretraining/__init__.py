@@ -1,0 +1,1 @@
+"""Prompts pre-trained on running text (Gu et al., 2022, sec. 3)."""
