@@ -282,6 +282,30 @@ GPU_COMPARISONS = (
     minutes=2,
     matrix=("matrix_xla",),
   ),
+  Comparison(
+    name="train_step_xl",
+    about="A train step of T5 1.1 XL: 32 inputs of 128 tokens, targets of 8, "
+    "everything in bfloat16. Its weights are 5.3 GiB.",
+    job=Job(
+      kind="train_step",
+      sizes=sizes.read("xl", vocab_size=32128),
+      batch_size=32,
+      **_GPU_TYPES,
+    ),
+    systems=("ours",),
+    baseline="floor_full",
+    plan=_GPU_PLAN,
+    minutes=4,
+    goals=(
+      Goal(
+        about="FLOPs that the step of XL needs",
+        of="ours",
+        quantity=Quantity.MATRIX_RATE,
+        reach=50,
+      ),
+    ),
+    matrix=("matrix_xla",),
+  ),
   dataclasses.replace(
     MANY_PROMPTS,
     job=dataclasses.replace(MANY_PROMPTS.job, **_GPU_TYPES),

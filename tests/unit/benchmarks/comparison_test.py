@@ -129,7 +129,9 @@ def test_comparisons_are_found_by_name():
 def test_a_gpu_has_its_own():
   found = table.find(None, platform="cuda")
   assert found == list(comparisons.GPU_COMPARISONS)
-  with pytest.raises(ValueError, match="on 'cuda' there are train_step, many"):
+  with pytest.raises(
+    ValueError, match="on 'cuda' there are train_step, train_step_xl, many"
+  ):
     table.find(["startup"], platform="cuda")
 
 
