@@ -164,8 +164,8 @@ class PretrainingStream:
     """Finds the sentences that may be asked about.
 
     Raises:
-      ValueError: There are fewer than six documents that are long enough, or no
-        sentence in them has a neighbour.
+      ValueError: There are fewer than six documents that are long enough, or in
+        them no sentence has such a one beside it.
     """
     self._form = form
     self._vocabulary = vocabulary
@@ -179,11 +179,13 @@ class PretrainingStream:
       "seed": seed,
     }
     self._pool = _pool(documents, split, min_characters)
-    allowed = np.flatnonzero(self._pool.allowed)
-    has_neighbour = self._pool.allowed[np.maximum(allowed - 1, 0)]
-    after = np.minimum(allowed + 1, self._pool.allowed.size - 1)
-    has_neighbour = has_neighbour | self._pool.allowed[after]
-    self._first = allowed[has_neighbour]
+    self._first = _beginnings(self._pool)
+    if not self._first.size:
+      raise ValueError(
+        f"no two sentences of {_MIN_TOKENS} tokens and {min_characters} "
+        f"characters follow each other in {self._pool.kept.size} documents; "
+        "give other text"
+      )
     self._order = functools.lru_cache(maxsize=2)(self._draw_order)
     self._make = _maker(form)
 
@@ -197,9 +199,6 @@ class PretrainingStream:
     epoch, index = divmod(number, self._first.size)
     rng = np.random.default_rng([self._seed, _EXAMPLE, epoch, index])
     sentence = int(self._first[self._order(epoch)[index]])
-    while not self._pool.neighbours(sentence):
-      # Its neighbours in the list are of other documents.
-      sentence = int(rng.choice(self._first))
     return self._make(self._pool, sentence, rng)
 
   def example(self, number: int) -> Example:
@@ -222,6 +221,19 @@ def _maker(form: Format) -> Callable[..., dict[str, Any]]:
     return examples_lib.next_sentence_prediction
   count = 6 if form is Format.CHOICE else None
   return examples_lib.next_sentence_selection(count)
+
+
+def _beginnings(pool: Pool) -> np.ndarray:
+  """Returns the allowed sentences that have an allowed one beside them."""
+  ends = pool.documents.document_ends
+  document = np.repeat(np.arange(ends.size), np.diff(ends, prepend=0))
+  beside_next = (
+    pool.allowed[:-1] & pool.allowed[1:] & (document[:-1] == document[1:])
+  )
+  beside = np.zeros(pool.allowed.size, bool)
+  beside[:-1] |= beside_next
+  beside[1:] |= beside_next
+  return np.flatnonzero(beside)
 
 
 def _pool(
