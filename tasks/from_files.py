@@ -6,10 +6,10 @@
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 
-from prompt_tuning.data import text_tasks
+from prompt_tuning.data import described, text_tasks
 from prompt_tuning.data.sources import Record, read_records
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.tasks import catalog, described
+from prompt_tuning.tasks import catalog
 from prompt_tuning.tasks.data_set import DataSet
 from prompt_tuning.tasks.text_form import Rendered, TextForm, text_form_of
 

@@ -7,9 +7,9 @@ read, never when it is checked.
 
 import functools
 
-from prompt_tuning.data import text_tasks, tfds_records
+from prompt_tuning.data import described, text_tasks, tfds_records
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.tasks import catalog, described
+from prompt_tuning.tasks import catalog
 from prompt_tuning.tasks.data_set import DataSet
 from prompt_tuning.tasks.text_form import Rendered, TextForm, text_form_of
 

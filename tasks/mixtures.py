@@ -8,9 +8,9 @@ examples. Prompts are tuned on one task each; a mixture is for shared ones.
 import enum
 from collections.abc import Callable, Iterable, Mapping
 
-from prompt_tuning.data import text_mixtures
+from prompt_tuning.data import described, text_mixtures
 from prompt_tuning.data.vocabularies import Vocabulary
-from prompt_tuning.tasks import described, from_files, from_tfds, glue
+from prompt_tuning.tasks import from_files, from_tfds, glue
 from prompt_tuning.tasks import super_glue as super_glue_sets
 from prompt_tuning.tasks.text_form import TextForm
 from prompt_tuning.types import enum_member

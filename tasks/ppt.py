@@ -200,7 +200,7 @@ def ppt_task(
   chosen = pvp(task, form)
   form = enum_member(Form, form, name="PPT_FORM")
   metrics = TASKS[task].metrics if task in TASKS else ("accuracy",)
-  return pattern_tasks.described(
+  return pattern_tasks.described_task(
     name or f"ppt_{task}_{form.value}",
     files,
     chosen,

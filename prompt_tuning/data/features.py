@@ -331,7 +331,7 @@ class FeatureBuilder:
       ValueError: It has no inputs.
     """
     ids = _feature(example, "inputs", _name(example, index))
-    return min(ids.size, self.lengths.inputs) + self.layout.num_added
+    return self.layout.row_tokens(ids.size, max_inputs=self.lengths.inputs)
 
   def _inputs(self, example: Example, name: str) -> np.ndarray:
     """Returns the encoder row of one example."""

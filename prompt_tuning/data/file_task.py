@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-from prompt_tuning.data import text_tasks
+from prompt_tuning.data import described, text_tasks
 from prompt_tuning.data.sources import Verbalizers
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.metrics import classification, question_answering
@@ -48,21 +48,16 @@ def file_task(
     "verbalizers": verbalizers,
     "prompt_index": prompt_index,
   }
-  description = repr((sorted(files.items()), read))
-  # A recipe names the task wherever it is used, so it is described repeatedly.
-  if _REGISTERED.get(name) == description:
-    return name
-  text_tasks.add(
+  return described.once(
     name,
-    text_tasks.from_files(files, **read),
-    vocabulary=vocabulary,
-    metric_fns=metric_fns,
+    repr((sorted(files.items()), read)),
+    lambda: text_tasks.add(
+      name,
+      text_tasks.from_files(files, **read),
+      vocabulary=vocabulary,
+      metric_fns=metric_fns,
+    ),
   )
-  _REGISTERED[name] = description
-  return name
-
-
-_REGISTERED: dict[str, str] = {}
 
 
 def metric_fns_of(

@@ -1,4 +1,4 @@
-"""Tasks of pattern-verbalizer pairs, from files.
+"""Tasks of pattern-verbalizer pairs, from files and from elsewhere.
 
 To the rest of the library they are text tasks whose examples come as token ids.
 """
@@ -8,7 +8,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from prompt_tuning.data import patterns, sources, text_tasks
+from prompt_tuning.data import described, patterns, sources, text_tasks
 from prompt_tuning.data.features import Example
 from prompt_tuning.data.file_task import metric_fns_of
 from prompt_tuning.data.patterns import PVP
@@ -43,18 +43,18 @@ class PatternTask(text_tasks.TextTask):
 
 def add(
   name: str,
-  files: Mapping[str, str],
+  splits: Mapping[str, text_tasks.Reader],
   pvp: PVP,
   *,
   vocabulary: Vocabulary,
   metrics: Sequence[str] = ("accuracy",),
 ) -> PatternTask:
-  """Makes a task of TSV or JSONL files known.
+  """Makes a task known.
 
   Args:
     name: A name that no other task has.
-    files: The file of each split, plain, .gz or .xz, with the fields of the
-      pattern and of the label.
+    splits: How the fields of the pattern and of the label are read, by split;
+      see `from_files`.
     pvp: The pattern and the verbalizer.
     vocabulary: The backbone's.
     metrics: Names of metrics, as of `file_task.file_task`.
@@ -67,10 +67,7 @@ def add(
   words = [patterns.bare(word) for word in pvp.verbalizer.values()]
   task = PatternTask(
     name=name,
-    splits={
-      split: functools.partial(_rows, path, pvp)
-      for split, path in files.items()
-    },
+    splits=dict(splits),
     vocabulary=vocabulary,
     metric_fns=metric_fns_of(metrics, list(dict.fromkeys(words)), name),
     postprocess_fn=_word,
@@ -89,8 +86,10 @@ def pattern_task(
   vocabulary: Vocabulary,
   label_field: str = "label",
   options: Sequence[str] | str = (),
-  gives_way: str | None = None,
+  gives_way: str | Sequence[str] | None = None,
   max_tokens: int = 512,
+  budgets: Mapping[str, int] | None = None,
+  item: str = patterns.Pattern.item,
   metrics: Sequence[str] = ("accuracy",),
 ) -> str:
   """Describes a task by a recipe alone; see `add`, `Pattern` and `PVP`.
@@ -104,16 +103,22 @@ def pattern_task(
   """
   pvp = PVP(
     pattern=patterns.Pattern(
-      text=pattern, gives_way=gives_way, max_tokens=max_tokens
+      text=pattern,
+      gives_way=gives_way,
+      max_tokens=max_tokens,
+      budgets=dict(budgets or {}),
+      item=item,
     ),
     label_field=label_field,
     verbalizer=verbalizer,
     options=options,
   )
-  return described(name, files, pvp, vocabulary=vocabulary, metrics=metrics)
+  return described_task(
+    name, files, pvp, vocabulary=vocabulary, metrics=metrics
+  )
 
 
-def described(
+def described_task(
   name: str,
   files: Mapping[str, str],
   pvp: PVP,
@@ -121,15 +126,32 @@ def described(
   vocabulary: Vocabulary,
   metrics: Sequence[str] = ("accuracy",),
 ) -> str:
-  """As `add`, but the same task may be described again; returns its name."""
-  description = repr((sorted(files.items()), pvp, tuple(metrics)))
-  if _DESCRIBED.get(name) != description:
-    add(name, files, pvp, vocabulary=vocabulary, metrics=metrics)
-    _DESCRIBED[name] = description
-  return name
+  """As `add` of files, but may be called again; returns the task's name."""
+  return described.once(
+    name,
+    repr((sorted(files.items()), pvp, tuple(metrics))),
+    lambda: add(
+      name,
+      from_files(files, pvp),
+      pvp,
+      vocabulary=vocabulary,
+      metrics=metrics,
+    ),
+  )
 
 
-_DESCRIBED: dict[str, str] = {}
+def from_files(
+  files: Mapping[str, str], pvp: PVP
+) -> dict[str, text_tasks.Reader]:
+  """Returns readers of TSV or JSONL files, plain, .gz or .xz, by split.
+
+  Args:
+    files: The file of each split.
+    pvp: Names the fields that are read.
+  """
+  return {
+    split: functools.partial(_rows, path, pvp) for split, path in files.items()
+  }
 
 
 def _rows(path: str, pvp: PVP) -> Iterator[dict[str, Any]]:
@@ -143,6 +165,4 @@ def _rows(path: str, pvp: PVP) -> Iterator[dict[str, Any]]:
 
 
 def _word(text: str, **unused: Any) -> str:
-  """Returns the word of an answer, without what stands around it."""
-  text = text.removeprefix(patterns.ANSWER)
-  return text.split(patterns.END)[0].strip()
+  return patterns.answered(text)

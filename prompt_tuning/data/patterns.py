@@ -9,12 +9,15 @@ example with a slot for the answer, and a verbalizer, the word of each label. A
 * `[?]` is a literal piece, which joins to what stands in front of it: `A` as it
   stands in `?A`, not as a word;
 * `{options}` is a list of options behind the letters A to P: `[A][.]` option
-  `[.]` and so on;
+  `[.]` and so on, or as the pattern's `item` has it;
+* `{soft:4}` is four soft tokens that stand there, if any is to stand elsewhere
+  than in front (`PromptSpec.position` is "marked");
 * everything else is text, tokenised by itself.
 
 So `"{sentence} It was<X>[.]"` is a hard prompt for a review, and
 `"{sentence}[?]{options}[?]The correct one is<X>"` a multiple choice. Soft
-tokens stand in front of it, where every prompt stands; they are no part of it.
+tokens that stand in front of all, where a prompt mostly stands, are no part of
+it.
 
 Where a row has no room, one field gives way, which the pattern names: the
 answer slot, an option, a literal piece or another field never do. Rows have no
@@ -32,6 +35,7 @@ import numpy as np
 
 from prompt_tuning.data.features import Example
 from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.prompts.layout import MARK
 
 ANSWER, END = "<extra_id_0>", "<extra_id_1>"
 LETTERS = string.ascii_uppercase[:16]
@@ -39,7 +43,9 @@ LETTERS = string.ascii_uppercase[:16]
 
 _SLOT = "<X>"
 _OPTIONS = "options"
-_PARTS = re.compile(r"<X>|\{\w+\}|\[[^\]\s]+\]|[^<\[{]+|[<\[{]")
+_SOFT = re.compile(r"\{soft:(\d+)\}")
+_PARTS = re.compile(r"<X>|\{\w+\}|\{soft:\d+\}|\[[^\]\s]+\]|[^<\[{]+|[<\[{]")
+_LETTER, _OPTION = "letter", "option"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,29 +54,37 @@ class Pattern:
 
   Attributes:
     text: See the head of this module.
-    gives_way: The field that is cut at its end where a row is too long; None
-      where none may be.
+    gives_way: The field that is cut at its end where a row is too long, or
+      fields, which are then cut in proportion; None where none may be.
     max_tokens: Of a row, soft tokens not counted.
     budgets: Tokens of single fields, or of each of the `options`, that are cut
       to them in any case.
+    item: How an option is written: its `{letter}`, or `[{letter}]` as a literal
+      piece, and the `{option}`.
 
   Raises:
-    ValueError: There is not one answer slot, or `gives_way` or a budget is of
-      no field.
+    ValueError: There is not one answer slot, `gives_way` or a budget is of no
+      field, or an item lacks the option.
   """
 
   text: str
-  gives_way: str | None = None
+  gives_way: str | Sequence[str] | None = None
   max_tokens: int = 512
   budgets: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  item: str = "[{letter}][.]{option}[.]"
 
   def __post_init__(self):
+    if f"{{{_OPTION}}}" not in self.item_parts:
+      raise ValueError(
+        f"an item must have {{option}}, got {self.item!r}; a pattern writes "
+        "every option by it"
+      )
     if self.parts.count(_SLOT) != 1:
       raise ValueError(
         f"the pattern {self.text!r} must have one answer slot {_SLOT}, it has "
         f"{self.parts.count(_SLOT)}"
       )
-    for name in (*self.budgets, *filter(None, [self.gives_way])):
+    for name in (*self.budgets, *self.giving_way):
       if name not in self.fields:
         raise ValueError(
           f"the pattern {self.text!r} has no field {name!r} to cut; its fields "
@@ -78,15 +92,36 @@ class Pattern:
         )
 
   @property
+  def giving_way(self) -> tuple[str, ...]:
+    """The fields that are cut where a row is too long."""
+    if isinstance(self.gives_way, str):
+      return (self.gives_way,)
+    return tuple(self.gives_way or ())
+
+  @property
   def parts(self) -> list[str]:
-    """Fields, literal pieces, the answer slot and runs of text, in order."""
-    found = (part.strip() for part in _PARTS.findall(self.text))
-    return [part for part in found if part]
+    """Fields, literal pieces, slots and runs of text, in order."""
+    return _split(self.text)
+
+  @property
+  def item_parts(self) -> list[str]:
+    """As `parts`, of an option."""
+    return _split(self.item)
 
   @property
   def fields(self) -> list[str]:
     """Names of the fields, `options` among them if there are any."""
-    return [part[1:-1] for part in self.parts if part.startswith("{")]
+    return [
+      part[1:-1]
+      for part in self.parts
+      if part.startswith("{") and not _SOFT.fullmatch(part)
+    ]
+
+  @property
+  def num_slots(self) -> int:
+    """Soft tokens that stand in the pattern."""
+    found = filter(None, map(_SOFT.fullmatch, self.parts))
+    return sum(int(match[1]) for match in found)
 
   def render(
     self,
@@ -96,7 +131,7 @@ class Pattern:
     options: Sequence[str] = (),
     where: str = "an example",
   ) -> np.ndarray:
-    """Returns the token ids of an example's row, int32.
+    """Returns the token ids of an example's row, int32; a `MARK` for a slot.
 
     Args:
       fields: The example's, text.
@@ -115,7 +150,8 @@ class Pattern:
       (part, list(self._ids(part, fields, vocabulary, options, where)))
       for part in self.parts
     ]
-    too_many = sum(len(ids) for _, ids in pieces) - self.max_tokens
+    tokens = sum(len(ids) for _, ids in pieces) - self.num_slots
+    too_many = tokens - self.max_tokens
     if too_many > 0:
       pieces = self._cut(pieces, too_many, where)
     return np.asarray([i for _, ids in pieces for i in ids], np.int32)
@@ -132,12 +168,11 @@ class Pattern:
       yield sentinel(vocabulary, ANSWER)
     elif part.startswith("["):
       yield literal(vocabulary, part[1:-1])
+    elif soft := _SOFT.fullmatch(part):
+      yield from [MARK] * int(soft[1])
     elif part == f"{{{_OPTIONS}}}":
       for letter, option in zip(LETTERS, options, strict=False):
-        yield literal(vocabulary, letter)
-        yield literal(vocabulary, ".")
-        yield from vocabulary.encode(option)[: self.budgets.get(_OPTIONS)]
-        yield literal(vocabulary, ".")
+        yield from self._item(letter, option, vocabulary)
     elif part.startswith("{"):
       name = part[1:-1]
       text = _text(fields, name, where)
@@ -145,19 +180,31 @@ class Pattern:
     else:
       yield from vocabulary.encode(part)
 
+  def _item(
+    self, letter: str, option: str, vocabulary: Vocabulary
+  ) -> Iterator[int]:
+    for part in self.item_parts:
+      if part == f"{{{_OPTION}}}":
+        yield from vocabulary.encode(option)[: self.budgets.get(_OPTIONS)]
+      else:
+        yield from word_ids(vocabulary, _lettered(part, letter))
+
   def _cut(
     self, pieces: list[tuple[str, list[int]]], too_many: int, where: str
   ) -> list[tuple[str, list[int]]]:
-    """Takes tokens from the field that gives way; one of them always stays."""
-    way = f"{{{self.gives_way}}}"
-    room = sum(len(ids) for part, ids in pieces if part == way) - too_many
-    if room < 1:
-      what = f"the field {self.gives_way!r}" if self.gives_way else "no field"
+    """Takes tokens from what gives way; one of each field always stays."""
+    ways = [f"{{{name}}}" for name in self.giving_way]
+    sizes = {part: len(ids) for part, ids in pieces if part in ways}
+    room = sum(sizes.values()) - too_many
+    if room < max(1, len(sizes)):
+      named = " and ".join(map(repr, self.giving_way))
+      what = f"the field {named}" if self.giving_way else "no field"
       raise ValueError(
         f"{where}: a row of {self.max_tokens} tokens is {too_many} too short, "
         f"and {what} gives way; raise max_tokens, or give other fields budgets"
       )
-    return [(p, ids[:room] if p == way else ids) for p, ids in pieces]
+    kept = _in_proportion(sizes, room)
+    return [(part, ids[: kept.get(part)]) for part, ids in pieces]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -209,7 +256,10 @@ class PVP:
       ValueError: It has no sentinels, or lacks a literal piece, or a piece of
         the pattern's words or of the verbalizer's.
     """
-    for part in self.pattern.parts:
+    parts = self.pattern.parts
+    if _OPTIONS in self.pattern.fields:
+      parts += [_lettered(part, "A") for part in self.pattern.item_parts]
+    for part in parts:
       if part == _SLOT:
         sentinel(vocabulary, ANSWER)
       elif not part.startswith("{"):
@@ -245,7 +295,7 @@ class PVP:
       **fields,
       "inputs": inputs,
       "targets": np.asarray(targets, np.int32),
-      "inputs_pretokenized": vocabulary.decode(inputs.tolist()),
+      "inputs_pretokenized": vocabulary.decode(inputs[inputs != MARK].tolist()),
       "targets_pretokenized": bare(word),
     }
 
@@ -318,8 +368,32 @@ def bare(word: str) -> str:
   return word[1:-1] if is_literal(word) else word
 
 
+def answered(text: str) -> str:
+  """Returns the word of an answer, without what stands around it."""
+  return text.removeprefix(ANSWER).split(END)[0].strip()
+
+
 def _answer(word: str) -> str:
   return ANSWER + (bare(word) if is_literal(word) else f" {word}")
+
+
+def _split(text: str) -> list[str]:
+  found = (part.strip() for part in _PARTS.findall(text))
+  return [part for part in found if part]
+
+
+def _in_proportion(sizes: Mapping[str, int], room: int) -> dict[str, int]:
+  """Splits `room` over parts by their sizes; each gets one at least."""
+  total, kept = sum(sizes.values()), dict[str, int]()
+  for part, size in sizes.items():
+    rest = len(sizes) - len(kept) - 1
+    share = round(size * room / total)
+    kept[part] = max(1, min(share, room - sum(kept.values()) - rest))
+  return kept
+
+
+def _lettered(part: str, letter: str) -> str:
+  return part.replace(f"{{{_LETTER}}}", letter)
 
 
 def _check_options(options: Sequence[str], where: str) -> None:

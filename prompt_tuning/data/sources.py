@@ -6,6 +6,7 @@ a JSON object. An example is the text pair `inputs`, `targets` made from it.
 
 import dataclasses
 import gzip
+import hashlib
 import json
 import lzma
 import pathlib
@@ -93,6 +94,16 @@ def read_records(
     yield record
   if empty:
     raise ValueError(f"{path!r} holds no records")
+
+
+def digest(*columns: Iterable[str]) -> str:
+  """Returns a short digest of columns of text."""
+  sha = hashlib.sha256()
+  for column in columns:
+    for text in column:
+      sha.update(text.encode() + b"\0")
+    sha.update(b"\0")
+  return sha.hexdigest()[:16]
 
 
 def examples_from(

@@ -82,7 +82,16 @@ class RankClassification:
   ) -> Predict:
     """Returns the function."""
     del lengths
-    classifier = RankClassifier(
+    classifier = self.classifier(model, vocabulary=vocabulary)
+    return lambda params, batch, rngs: classifier.predict(params, batch)
+
+  def classifier(self, model: T5, *, vocabulary: Vocabulary) -> RankClassifier:
+    """Returns what ranks the labels, and tells how likely each is.
+
+    Raises:
+      ValueError: The vocabulary cannot write a label.
+    """
+    return RankClassifier(
       model,
       Verbalizers.encode(
         [self.prefix + label for label in self.labels],
@@ -91,4 +100,3 @@ class RankClassification:
       ),
       length_normalization=self.length_normalization,
     )
-    return lambda params, batch, rngs: classifier.predict(params, batch)

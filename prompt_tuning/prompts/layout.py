@@ -4,7 +4,8 @@ A soft token is a token id at or above `vocab_size`, a slot:
 `vocab_size + prompt_index * P + position`, positions counted from left to
 right. The paper puts the P slots in front of the input (Lester et al., 2021,
 sec. 2); the reference code also knows them after the first token and at the
-end; hybrid prompts stand between fixed words (Gu et al., 2022, sec. 2).
+end; hybrid prompts stand between fixed words (Gu et al., 2022, sec. 2), which
+are the same for all examples, or come with them, each slot as a `MARK`.
 
 A `Layout` is data: the parts of a row in their order. `place` fills one row.
 Only the input text is ever cut to fit: never a slot, a fixed word of a template
@@ -20,6 +21,8 @@ import numpy as np
 
 from prompt_tuning.types import EOS_ID
 
+MARK = -1
+"""The id of a slot in an input that says itself where its slots stand."""
 _FIELDS = "{inputs} and {soft:N}"
 
 
@@ -70,15 +73,17 @@ class PlacedRow:
 class Layout:
   """The parts of an encoder row, from left to right.
 
-  Use `prefix`, `after_bos`, `suffix_before_eos`, `suffix_after_eos` or
-  `template`; the bare model is `prefix(0)`.
+  Use `prefix`, `after_bos`, `suffix_before_eos`, `suffix_after_eos`,
+  `template` or `marked`; the bare model is `prefix(0)`.
 
   Attributes:
     parts: Exactly one `Place.INPUTS` and one `Place.EOS`; `Place.FIRST`, where
       present, stands before `Place.INPUTS` and takes its first token.
+    num_marks: Slots that stand in the input itself.
   """
 
   parts: tuple[Soft | Hard | Place, ...]
+  num_marks: int = 0
 
   def __post_init__(self):
     for place in (Place.INPUTS, Place.EOS):
@@ -98,13 +103,23 @@ class Layout:
   @property
   def num_slots(self) -> int:
     """P, the number of soft tokens in a row."""
-    return sum(p.length for p in self.parts if isinstance(p, Soft))
+    soft = sum(p.length for p in self.parts if isinstance(p, Soft))
+    return soft + self.num_marks
 
   @property
   def num_added(self) -> int:
     """Tokens that a row holds besides the example's own: slots and words."""
     hard = sum(len(p.ids) for p in self.parts if isinstance(p, Hard))
     return self.num_slots + hard
+
+  def row_tokens(self, num_ids: int, *, max_inputs: int) -> int:
+    """Returns the tokens of a row.
+
+    Args:
+      num_ids: Of the input, its marks included.
+      max_inputs: How many of them fit, marks not counted.
+    """
+    return min(num_ids - self.num_marks, max_inputs) + self.num_added
 
   def place(
     self,
@@ -125,14 +140,16 @@ class Layout:
       name: What to call the example in an error.
 
     Raises:
-      ValueError: The input is empty, holds an id outside the embedding table,
-        or the row has no room for a single input token.
+      ValueError: The input is empty, holds an id outside the embedding table
+        or another number of marks, or the row has no room for a single input
+        token or for the input's last mark.
     """
     ids = np.asarray(ids, np.int32)
     eos = ids[-1:] if ids.size and ids[-1] == EOS_ID else ids[:0]
     body = ids[: ids.size - eos.size]
-    _check_ids(body, vocab_size=vocab_size, name=name)
-    room = max_length - self.num_added - eos.size
+    is_mark = self._marks(body, name)
+    _check_ids(body[~is_mark], vocab_size=vocab_size, name=name)
+    room = max_length - (self.num_added - self.num_marks) - eos.size
     if room < 1:
       raise ValueError(
         f"{name}: a row of {max_length} tokens cannot hold {self.num_slots} "
@@ -140,10 +157,30 @@ class Layout:
         f"{eos.size} end of sequence and at least 1 input token; raise the "
         "inputs length or shorten the prompt"
       )
-    tokens = self._fill(
-      body[:room], eos, first_slot=vocab_size + prompt_index * self.num_slots
-    )
+    first_slot = vocab_size + prompt_index * self.num_slots
+    if self.num_marks:
+      if np.any(is_mark[room:]):
+        raise ValueError(
+          f"{name}: a row of {max_length} tokens cuts slots that stand in the "
+          "input; raise the inputs length, or cut the example's text"
+        )
+      body = body.copy()
+      body[is_mark] = first_slot + np.arange(self.num_marks)
+    tokens = self._fill(body[:room], eos, first_slot=first_slot)
     return PlacedRow(tokens, tokens_cut=max(0, body.size - room))
+
+  def _marks(self, body: np.ndarray, name: str) -> np.ndarray:
+    """Returns which tokens stand for slots; of a layout without marks, none."""
+    if not self.num_marks:
+      return np.zeros(body.shape, bool)
+    is_mark = body == MARK
+    if is_mark.sum() != self.num_marks:
+      raise ValueError(
+        f"{name}: the input marks {int(is_mark.sum())} slots, and the prompt "
+        f"has {self.num_marks} soft tokens; make PROMPT_LENGTH the number of "
+        "slots of the task's pattern"
+      )
+    return is_mark
 
   def _fill(
     self, body: np.ndarray, eos: np.ndarray, *, first_slot: int
@@ -184,6 +221,12 @@ def suffix_before_eos(length: int) -> Layout:
 def suffix_after_eos(length: int) -> Layout:
   """Slots behind the end of sequence."""
   return Layout((Place.INPUTS, Place.EOS, *_soft(length)))
+
+
+def marked(length: int) -> Layout:
+  """Slots where the input marks them, as a pattern of a task does."""
+  _check_length(length, minimum=1)
+  return Layout((Place.INPUTS, Place.EOS), num_marks=length)
 
 
 def template(text: str, *, encode: Callable[[str], Sequence[int]]) -> Layout:
@@ -264,6 +307,11 @@ def _check_ids(body: np.ndarray, *, vocab_size: int, name: str) -> None:
       "sequence); remove the example or give it text"
     )
   lowest, highest = body.min(), body.max()
+  if lowest == MARK:
+    raise ValueError(
+      f"{name}: the input marks slots (id {MARK}) and the prompt's slots stand "
+      "elsewhere; set PromptSpec.position to 'marked'"
+    )
   if lowest < 0 or highest >= vocab_size:
     raise ValueError(
       f"{name}: the input holds token id {lowest if lowest < 0 else highest}, "

@@ -16,12 +16,16 @@ from prompt_tuning.types import Array, Float, Initializer, enum_member
 
 
 class Position(enum.Enum):
-  """Where the slots stand; a template says it for itself."""
+  """Where the slots stand; MARKED where the task's own pattern has them.
+
+  A template says it for itself.
+  """
 
   PREFIX = "prefix"
   AFTER_BOS = "after_bos"
   SUFFIX_BEFORE_EOS = "suffix_before_eos"
   SUFFIX_AFTER_EOS = "suffix_after_eos"
+  MARKED = "marked"
 
 
 _LAYOUTS = {
@@ -29,6 +33,7 @@ _LAYOUTS = {
   Position.AFTER_BOS: layout_lib.after_bos,
   Position.SUFFIX_BEFORE_EOS: layout_lib.suffix_before_eos,
   Position.SUFFIX_AFTER_EOS: layout_lib.suffix_after_eos,
+  Position.MARKED: layout_lib.marked,
 }
 
 

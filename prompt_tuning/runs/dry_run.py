@@ -149,7 +149,8 @@ def evaluate(
         batch = abstract_batch(network, lengths, evaluation.batch_size)
         lines += _answered(title, answer, network, batch, "predictions")
       case HeldOutLoss():
-        title = f"one batch of {evaluation.inputs.name}"
+        names = " and of ".join(part.name for part in evaluation.parts)
+        title = f"one batch of {names}"
         batch = abstract_batch(network, lengths, evaluation.batch_size)
         lines += _answered(title, _loss_fn(network), network, batch, "loss")
       case _:
@@ -180,7 +181,7 @@ def infer(
     batch_size: B.
     predictor: How answers are found.
     length_buckets: How many encoder lengths batches have; the longest is shown.
-    mode: Whether to predict answers or to score targets.
+    mode: What is written of each.
     prompt_file: A tuned prompt, which is read: it is small.
     allow_missing_card: Whether to take a prompt without a card.
     tuned_dir: See `runs.evaluate.evaluate`; of it the description is read.
@@ -193,7 +194,7 @@ def infer(
   del unused
   mode = enum_member(infer_lib.Mode, mode, name="INFER_MODE")
   check_shapes(batch_size=batch_size, length_buckets=length_buckets)
-  lengths = infer_lib.check(backbone, inputs, feature_lengths, mode)
+  lengths = infer_lib.check(backbone, inputs, feature_lengths, mode, predictor)
   network, lines = _frozen(backbone, prompt_file, allow_missing_card, tuned_dir)
   answer = infer_lib.answer_fn(
     network.model,
@@ -202,15 +203,21 @@ def infer(
     predictor=predictor,
     mode=mode,
   )
-  is_score = mode is infer_lib.Mode.SCORE
   lines += _answered(
     "one batch",
     answer,
     network,
     abstract_batch(network, lengths, batch_size),
-    "scores" if is_score else "predictions",
+    _WRITTEN[mode],
   )
   return "\n".join(lines) + "\n"
+
+
+_WRITTEN = {
+  infer_lib.Mode.PREDICT: "predictions",
+  infer_lib.Mode.SCORE: "scores",
+  infer_lib.Mode.CLASSIFY: "probabilities",
+}
 
 
 def _frozen(

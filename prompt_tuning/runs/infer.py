@@ -20,7 +20,11 @@ from prompt_tuning.data.features import (
 from prompt_tuning.data.inputs import FileInputs
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.evaluate import over_devices
-from prompt_tuning.evaluate.predictors import Predict, Predictor
+from prompt_tuning.evaluate.predictors import (
+  Predict,
+  Predictor,
+  RankClassification,
+)
 from prompt_tuning.model.scoring import sequence_log_likelihood
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.runs import preflight
@@ -34,6 +38,7 @@ class Mode(enum.Enum):
 
   PREDICT = "predict"
   SCORE = "score"
+  CLASSIFY = "classify"
 
 
 class Texts(Protocol):
@@ -71,8 +76,10 @@ def infer(
     predictor: How answers are found.
     length_buckets: How many encoder lengths batches have: a function is
       compiled for each. See `data.batches.evaluation_batches`.
-    mode: Predict an answer, or score the target that the input has: the sum of
-      its tokens' log-likelihoods, in nats.
+    mode: Predict an answer; score the target that the input has, by the sum of
+      its tokens' log-likelihoods, in nats; or classify, which tells the label
+      that rank classification finds likeliest, how likely among the labels it
+      is (`confidence`), and how likely each.
     prompt_file: A tuned prompt; None for the bare model.
     allow_missing_card: See `runs.evaluate.evaluate`.
     tuned_dir: See `runs.evaluate.evaluate`.
@@ -81,12 +88,13 @@ def infer(
     hardware: How it lies on the devices.
 
   Raises:
-    ValueError: If the prompt belongs to another backbone, or an input is empty
-      or malformed; nothing is written then.
+    ValueError: If the prompt belongs to another backbone, an input is empty or
+      malformed, or it is to classify and the predictor ranks no labels; nothing
+      is written then.
   """
   mode = enum_member(Mode, mode, name="INFER_MODE")
   check_shapes(batch_size=batch_size, length_buckets=length_buckets)
-  lengths = check(backbone, inputs, feature_lengths, mode)
+  lengths = check(backbone, inputs, feature_lengths, mode, predictor)
   is_first = jax.process_index() == 0
   if is_first:
     paths.check_writable_file(output_file)
@@ -125,12 +133,9 @@ def infer(
     answer, params, batches, seed=seed
   ):
     for index, value in batch.by_example(answers.tolist()):
-      if mode is Mode.PREDICT:
-        value = backbone.vocabulary.decode(value)
       text = examples[index].get("inputs_pretokenized")
-      lines[index] = json.dumps(
-        {"inputs": text, mode.value: value}, ensure_ascii=False
-      )
+      found = _found(value, mode, backbone.vocabulary, predictor)
+      lines[index] = json.dumps({"inputs": text, **found}, ensure_ascii=False)
   if is_first:
     paths.write_text(output_file, "".join(f"{line}\n" for line in lines))
   logging.info(
@@ -138,18 +143,42 @@ def infer(
   )
 
 
+def _found(
+  value: Any, mode: Mode, vocabulary: Vocabulary, predictor: Predictor
+) -> dict[str, Any]:
+  """Returns what is written of an answer."""
+  if mode is Mode.PREDICT:
+    return {mode.value: vocabulary.decode(value)}
+  if mode is Mode.SCORE:
+    return {mode.value: value}
+  assert isinstance(predictor, RankClassification)
+  likely = dict(zip(predictor.labels, value, strict=True))
+  label = max(likely, key=likely.__getitem__)
+  return {
+    "label": label,
+    "confidence": likely[label],
+    "probabilities": likely,
+  }
+
+
 def check(
   backbone: Backbone,
   inputs: Texts,
   feature_lengths: Mapping[str, int],
   mode: Mode,
+  predictor: Predictor,
 ) -> FeatureLengths:
   """Checks the arguments of `infer` before weights and inputs are read.
 
   Raises:
-    ValueError: There are no targets to score, or what is to be read is not
-      there or does not fit.
+    ValueError: There are no targets to score or no labels to rank, or what is
+      to be read is not there or does not fit.
   """
+  if mode is Mode.CLASSIFY and not isinstance(predictor, RankClassification):
+    raise ValueError(
+      f"INFER_MODE is 'classify', but the predictor {predictor} ranks no "
+      "labels; give decoding/rank.gin and CLASS_LABELS"
+    )
   has_targets = not isinstance(inputs, FileInputs) or inputs.targets
   if mode is Mode.SCORE and not has_targets:
     raise ValueError(
@@ -176,10 +205,17 @@ def answer_fn(
     vocabulary: The model's.
     lengths: Tokens of inputs and targets.
     predictor: How answers are found.
-    mode: Whether answers are token ids [B, T] or the scores [B] of targets.
+    mode: Whether answers are token ids [B, T], the scores [B] of targets, or
+      the probabilities [B, C] of labels.
   """
   if mode is Mode.PREDICT:
     return predictor.build(model, vocabulary=vocabulary, lengths=lengths)
+  if mode is Mode.CLASSIFY:
+    assert isinstance(predictor, RankClassification)
+    rank = predictor.classifier(model, vocabulary=vocabulary).rank
+    return lambda params, batch, rngs: jax.nn.softmax(
+      rank(params, batch).scores, axis=-1
+    )
   return lambda params, batch, rngs: _score(model, params, batch)
 
 

@@ -65,4 +65,5 @@ def check_evaluations(
           T5(backbone.config), vocabulary=backbone.vocabulary, lengths=lengths
         )
       case HeldOutLoss():
-        check_inputs(evaluation.inputs, backbone=backbone, lengths=lengths)
+        for inputs in evaluation.parts:
+          check_inputs(inputs, backbone=backbone, lengths=lengths)

@@ -52,3 +52,13 @@ def article(draw: Draw) -> Instance:
     f"is this about {other} ? no .",
   )
   return Instance(" ".join(sentences), topic, sequels)
+
+
+def episode(draw: Draw, topic: str) -> list[str]:
+  """Writes two or three sentences about somebody of a topic."""
+  words = lexicon.TOPICS[topic]
+  who = draw.one(words["who"])
+  did = draw.some(words["did"], draw.rng.randint(2, 3))
+  return [
+    f"the {who} {each} the {draw.beside(who, words['what'])} ." for each in did
+  ]

@@ -129,3 +129,8 @@ def restatement(draw: Draw) -> str:
   make = _habits if draw.chance(0.3) else _pair
   first, second = make(draw, True)
   return f"{first} . in other words , {second} ."
+
+
+def retelling(draw: Draw) -> list[str]:
+  """Writes what happened, and the same in other words."""
+  return [f"{sentence} ." for sentence in _pair(draw, same=True)]

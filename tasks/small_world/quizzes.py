@@ -84,3 +84,12 @@ def entry(draw: Draw) -> str:
   )
   fellow = draw.one([each for each in members if each != thing])
   return f"{facts} a {thing} and a {fellow} are alike .".strip()
+
+
+def lesson(draw: Draw, kind: str) -> list[str]:
+  """Writes two or three things that are true of a thing of a kind."""
+  members, properties = lexicon.KINDS[kind]
+  thing = draw.one(members)
+  known = [each for each in properties if draw.permits(thing, each)]
+  told = draw.some(known, min(len(known), draw.rng.randint(2, 3)))
+  return [f"a {thing} {each} ." for each in told]

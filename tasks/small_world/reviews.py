@@ -106,3 +106,12 @@ def gloss(draw: Draw) -> str:
   ]
   sense = "praise" if verb in lexicon.POSITIVE_VERBS else "blame"
   return " ".join([*meanings, f"to {verb} is to {sense} ."])
+
+
+def critique(draw: Draw) -> list[str]:
+  """Writes a review of two or three sentences of the same sense."""
+  good = draw.chance(0.5)
+  item = draw.one(tuple(lexicon.REVIEWED))
+  parts = draw.some(lexicon.REVIEWED[item], draw.rng.randint(1, 2))
+  said = [f"{_clause(draw, part, good)} ." for part in parts]
+  return [_OPENINGS[item], *said]

@@ -180,3 +180,14 @@ def interview(draw: Draw) -> str:
     else:
       asked.append(f"in other words , {fact.say(draw)} .")
   return " ".join([*told, *asked])
+
+
+def portrait(draw: Draw) -> list[str]:
+  """Writes two or three facts about one person."""
+  who = draw.one(lexicon.NAMES)
+  relations = draw.some(tuple(_RELATIONS), draw.rng.randint(2, 3))
+  facts = [
+    _Fact(who, each, draw.beside(who, _RELATIONS[each].values))
+    for each in relations
+  ]
+  return [f"{fact.say(draw)} ." for fact in facts]

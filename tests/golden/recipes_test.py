@@ -109,6 +109,28 @@ def _run(name):
       [*WEIGHTS, RUN[0], RUN[3], *CORPUS[3:5]],
       train.train,
     ),
+    "prompt_pretrain_sentences": (
+      [*T5, "runs/prompt_pretrain_sentences.gin"],
+      [*WEIGHTS, RUN[0], RUN[3], "LABELLED_FILES=['labelled.jsonl']"],
+      train.train,
+    ),
+    "prompt_pretrain_mixture": (
+      [*T5, "runs/prompt_pretrain_mixture.gin"],
+      [
+        *(*WEIGHTS, RUN[0], RUN[3], *CORPUS[3:5]),
+        "LABELLED_FILES=['labelled.jsonl']",
+      ],
+      train.train,
+    ),
+    "label_sentences": (
+      [*T5, "runs/label_sentences.gin"],
+      [
+        *(*WEIGHTS, *CORPUS[3:5], "INFER_OUTPUT_FILE='labelled.jsonl'"),
+        "ANSWERS=['<extra_id_0> bad', '<extra_id_0> good']",
+        RUN[2],
+      ],
+      infer.infer,
+    ),
     "mixed_corpora": (
       [*T5, "runs/lm_adapt.gin", "runs/mixed_corpora.gin"],
       [*WEIGHTS, *CORPUS, "CORPUS_FILES={'a': ['a.jsonl'], 'b': ['b.jsonl']}"],

@@ -31,6 +31,10 @@ UNIFIED = {
   "OPTIONS": ("clara harbour", "good"),
   "ANSWERS": ("<extra_id_0>A", "<extra_id_0>B"),
 }
+MARKED = PLAIN | {
+  "PATTERN": "{soft:1}{sentence}{soft:2}<X>",
+  "PromptSpec.position": "marked",
+}
 HYBRID = PLAIN | {"PATTERN": "{sentence} is it<X>[.]"}
 
 
@@ -87,6 +91,7 @@ def run(folder, model_dir, *recipes, **settings):
   [
     ("plain", PLAIN, ()),
     ("hybrid", HYBRID | {"PROMPT_ATTENTION": "prefix"}, ()),
+    ("marked", MARKED, ()),
     ("unified", UNIFIED, ("decoding/answer_token.gin",)),
   ],
 )
@@ -138,7 +143,10 @@ def test_in_seqio_it_has_the_same_examples(folder):
     options=UNIFIED["OPTIONS"],
   )
   task = pattern_tasks.add(
-    "pattern_seqio", files(folder), pvp, vocabulary=VOCABULARY
+    "pattern_seqio",
+    pattern_tasks.from_files(files(folder), pvp),
+    pvp,
+    vocabulary=VOCABULARY,
   )
   try:
     dataset = seqio.get_mixture_or_task("pattern_seqio").get_dataset(
@@ -169,11 +177,8 @@ def test_what_the_vocabulary_cannot_write_is_told_at_once(
     "pattern": patterns.Pattern(text=PLAIN["PATTERN"]),
     "verbalizer": VERBALIZER,
   }
+  pvp = patterns.PVP(**plain | settings)
+  splits = pattern_tasks.from_files(files(folder), pvp)
   with pytest.raises(ValueError, match=message):
-    pattern_tasks.add(
-      "pattern_bad",
-      files(folder),
-      patterns.PVP(**plain | settings),
-      vocabulary=VOCABULARY,
-    )
+    pattern_tasks.add("pattern_bad", splits, pvp, vocabulary=VOCABULARY)
   assert text_tasks.get("pattern_bad") is None

@@ -73,6 +73,7 @@ def test_from_running_text_to_a_task(tmp_path):
       "decoding/answer_token.gin",
     ],
     PPT_TASK="sst2",
+    TASK_NAME="from_running_text",
     TASK_FILES={"train": str(labelled), "validation": str(labelled)},
     PROMPT_FILE=str(prompt),
   )

@@ -282,6 +282,35 @@ def test_infer_scores_targets(tuned, backbone, folder, tmp_path):
   ]
 
 
+def test_infer_tells_how_likely_each_label_is(
+  tuned, backbone, folder, tmp_path
+):
+  output = tmp_path / "classes.jsonl"
+  arguments = {
+    "output_file": str(output),
+    "backbone": backbone,
+    "inputs": FileInputs(
+      file=str(folder / "validation.jsonl"), inputs="{text}"
+    ),
+    "feature_lengths": LENGTHS,
+    "batch_size": 3,
+    "mode": "classify",
+    "prompt_file": str(tuned / "prompts" / "prompt_4.npy"),
+  }
+  with pytest.raises(ValueError, match=r"the predictor Generation.* ranks no"):
+    infer.infer(**arguments, predictor=Generation())
+  infer.infer(**arguments, predictor=RankClassification(labels=LABELS))
+  found = [json.loads(line) for line in output.read_text().splitlines()]
+  known = tuned / "inference_eval" / "integration_runs_toy-000004.jsonl"
+  expected = [json.loads(line) for line in known.read_text().splitlines()]
+  assert [f["label"] for f in found] == [e["prediction"] for e in expected]
+  for each in found:
+    likely = each["probabilities"]
+    assert list(likely) == list(LABELS)
+    assert sum(likely.values()) == pytest.approx(1)
+    assert each["confidence"] == max(likely.values()) == likely[each["label"]]
+
+
 def test_a_model_is_tuned_by_another_pattern(backbone, task, tmp_path):
   arguments = prompt_run(
     backbone,

@@ -6,7 +6,7 @@ sentence to begin from and random numbers.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,27 +122,25 @@ def next_sentence_prediction(
   )
 
 
-def next_sentence_selection(
-  num_options: int | None = 6,
-) -> Callable[..., Fields]:
+def next_sentence_selection(counts: Sequence[int]) -> Callable[..., Fields]:
   """Returns what makes questions with so many options.
 
   Args:
-    num_options: One of `SHARES`; None draws from all of them for each question,
-      the unified form.
+    counts: One number of options for all questions, or several, of which one is
+      drawn for each.
 
   Raises:
     ValueError: There are no such questions.
   """
-  if num_options is not None and num_options not in SHARES:
+  unknown = [count for count in counts if count not in SHARES]
+  if unknown or not counts:
     raise ValueError(
       f"a question has {min(SHARES)} to {max(SHARES)} options, got "
-      f"{num_options}"
+      f"num_options {list(counts)}"
     )
 
   def make(pool: Pool, number: int, rng: np.random.Generator) -> Fields:
-    count = num_options or int(rng.integers(min(SHARES), max(SHARES) + 1))
-    return _selection(pool, number, rng, count)
+    return _selection(pool, number, rng, int(rng.choice(counts)))
 
   return make
 

@@ -3,22 +3,27 @@
 import dataclasses
 import enum
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from prompt_tuning.data import sources
 from prompt_tuning.data.features import Example, FeatureLengths
-from prompt_tuning.data.patterns import LETTERS, PVP, Pattern
 from prompt_tuning.data.prompt_pretraining import documents as documents_lib
 from prompt_tuning.data.prompt_pretraining import examples as examples_lib
 from prompt_tuning.data.prompt_pretraining.examples import Pool
+from prompt_tuning.data.prompt_pretraining.wording import (
+  BUDGETS,
+  Format,
+  Wording,
+)
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.types import enum_member
 
 _ORDER, _EXAMPLE, _SPLIT = range(3)
+_HELD_OUT_SHARE = 0.05
 _MIN_SENTENCES, _MIN_TOKENS = 5, 5
-_CHOICE = "{query}[?]{options}[?]The correct one is<X>"
 
 
 class Split(enum.Enum):
@@ -26,53 +31,6 @@ class Split(enum.Enum):
 
   TRAIN = "train"
   VALIDATION = "validation"
-
-
-class Format(enum.Enum):
-  """What is asked: pairs, a choice of 6, or, unified, of 2 to 16."""
-
-  PAIRS = "next_sentence_prediction"
-  CHOICE = "next_sentence_selection"
-  UNIFIED = "unified"
-
-
-BUDGETS: Mapping[int, tuple[int, int]] = {
-  **dict.fromkeys((2, 3, 4), (400, 50)),
-  5: (400, 40),
-  6: (300, 40),
-  7: (250, 30),
-  **dict.fromkeys((8, 9), (200, 30)),
-  **dict.fromkeys(range(10, 17), (150, 20)),
-}
-"""Tokens of the query and of an option, by the number of options (unified)."""
-
-
-def pair_of(form: Format, num_options: int = 6) -> PVP:
-  """Returns the pattern and verbalizer of a format.
-
-  Args:
-    form: The format.
-    num_options: Of the unified form.
-  """
-  if form is Format.PAIRS:
-    return PVP(
-      pattern=Pattern(text="{first}<X>{second}", gives_way="first"),
-      verbalizer={word: word for word in ("no", "maybe", "yes")},
-      ends=True,
-    )
-  query, option = (389, 86) if form is Format.CHOICE else BUDGETS[num_options]
-  return PVP(
-    pattern=Pattern(
-      text=_CHOICE,
-      budgets={"query": query, "options": option},
-      gives_way="query",
-      max_tokens=1024 if form is Format.CHOICE else 768,
-    ),
-    label_field="answer",
-    verbalizer={letter: f"[{letter}]" for letter in LETTERS},
-    options="options",
-    ends=True,
-  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +41,9 @@ class PretrainingInputs:
     files: See `documents.read_documents`.
     cache: The folder of the sentences, written by the first run.
     form: What is asked.
+    wording: In which words.
+    num_options: How many options a choice may have, each as often; by default
+      the format's.
     split: Which documents; validation has one in twenty, drawn by number.
     text_field: The field of a document's text.
     min_characters: Of a sentence that is asked about.
@@ -92,6 +53,8 @@ class PretrainingInputs:
   files: Sequence[str]
   cache: str
   form: Format | str
+  wording: Wording = dataclasses.field(default_factory=Wording)
+  num_options: Sequence[int] | None = None
   split: Split | str = Split.TRAIN
   text_field: str = "text"
   min_characters: int = 5
@@ -124,6 +87,7 @@ class PretrainingInputs:
         few documents that are long enough.
     """
     del lengths  # A pattern has budgets of its own.
+    self._check_words(vocabulary)
     documents = documents_lib.read_documents(
       self.files,
       vocabulary,
@@ -134,11 +98,30 @@ class PretrainingInputs:
     return PretrainingStream(
       documents,
       form=Format(self.form),
+      wording=self.wording,
+      num_options=self.num_options,
       split=Split(self.split),
       vocabulary=vocabulary,
       min_characters=self.min_characters,
       seed=seed,
     )
+
+  def check(self, vocabulary: Vocabulary, lengths: FeatureLengths) -> None:
+    """Checks what shows before the text is cut into sentences.
+
+    Raises:
+      ValueError: A file cannot be read, or the vocabulary cannot write the
+        wording.
+    """
+    del lengths
+    self._check_words(vocabulary)
+    for file in self.files:
+      next(sources.read_records(file))
+
+  def _check_words(self, vocabulary: Vocabulary) -> None:
+    form = Format(self.form)
+    for count in counts_of(form, self.num_options):
+      self.wording.pvp(form, count).check(vocabulary)
 
 
 class PretrainingStream:
@@ -156,6 +139,8 @@ class PretrainingStream:
     documents: documents_lib.Documents,
     *,
     form: Format,
+    wording: Wording,
+    num_options: Sequence[int] | None = None,
     split: Split,
     vocabulary: Vocabulary,
     min_characters: int = 5,
@@ -167,13 +152,14 @@ class PretrainingStream:
       ValueError: There are fewer than six documents that are long enough, or in
         them no sentence has such a one beside it.
     """
-    self._form = form
     self._vocabulary = vocabulary
     self._seed = seed
     self._card = {
       "kind": "prompt pre-training",
       "documents": documents.fingerprint,
       "form": form.value,
+      "wording": dataclasses.asdict(wording),
+      "num_options": list(counts_of(form, num_options)),
       "split": split.value,
       "min_characters": min_characters,
       "seed": seed,
@@ -187,7 +173,8 @@ class PretrainingStream:
         "give other text"
       )
     self._order = functools.lru_cache(maxsize=2)(self._draw_order)
-    self._make = _maker(form)
+    self._make = _maker(form, num_options)
+    self._pvp = functools.cache(functools.partial(wording.pvp, form))
 
   @property
   def examples_per_epoch(self) -> int:
@@ -204,7 +191,7 @@ class PretrainingStream:
   def example(self, number: int) -> Example:
     """Returns question `number` as token ids."""
     fields = self.fields(number)
-    pvp = pair_of(self._form, len(fields.get("options", ())) or 6)
+    pvp = self._pvp(len(fields.get("options", ())))
     return pvp.example(fields, self._vocabulary, where=f"question {number}")
 
   def card(self) -> dict[str, Any]:
@@ -216,11 +203,31 @@ class PretrainingStream:
     return rng.permutation(self._first.size)
 
 
-def _maker(form: Format) -> Callable[..., dict[str, Any]]:
+def held_out(count: int) -> np.ndarray:
+  """Returns which of so many are held out for validation, bool [count]."""
+  return np.random.default_rng(_SPLIT).random(count) < _HELD_OUT_SHARE
+
+
+def counts_of(form: Format, num_options: Sequence[int] | None) -> Sequence[int]:
+  """Returns how many options questions of a format have; 0 if they are pairs.
+
+  Args:
+    form: The format.
+    num_options: What was asked for, None for the format's own.
+  """
+  if form is Format.PAIRS:
+    return (0,)
+  if num_options is not None:
+    return tuple(num_options)
+  return (6,) if form is Format.CHOICE else tuple(BUDGETS)
+
+
+def _maker(
+  form: Format, num_options: Sequence[int] | None
+) -> Callable[..., dict[str, Any]]:
   if form is Format.PAIRS:
     return examples_lib.next_sentence_prediction
-  count = 6 if form is Format.CHOICE else None
-  return examples_lib.next_sentence_selection(count)
+  return examples_lib.next_sentence_selection(counts_of(form, num_options))
 
 
 def _beginnings(pool: Pool) -> np.ndarray:
@@ -245,9 +252,7 @@ def _pool(
   ends = documents.document_ends
   starts = np.concatenate([[0], ends[:-1]])
   counts = np.add.reduceat(allowed, starts)
-  rng = np.random.default_rng(_SPLIT)
-  is_held_out = rng.random(ends.size) < 0.05
-  is_mine = is_held_out == (split is Split.VALIDATION)
+  is_mine = held_out(ends.size) == (split is Split.VALIDATION)
   keeps = (counts >= _MIN_SENTENCES) & is_mine
   if keeps.sum() < 6:
     raise ValueError(

@@ -24,7 +24,7 @@ LETTER_IDS = [VOCABULARY.encode(ANSWER + c)[1] for c in "ABCD"]
 def pair(text="{sentence} is<X>[.]", **settings):
   pattern = {
     key: settings.pop(key)
-    for key in ("gives_way", "max_tokens", "budgets")
+    for key in ("gives_way", "max_tokens", "budgets", "item")
     if key in settings
   }
   words = {"verbalizer": {"0": "bad", "1": "good"}} | settings
@@ -91,9 +91,51 @@ def test_budgets_cut_a_field_and_every_option():
   np.testing.assert_array_equal(ids, expected)
 
 
+@pytest.mark.parametrize("max_tokens", range(3, 9))
+def test_several_fields_give_way_in_proportion(max_tokens):
+  pattern = Pattern(
+    text="{a}<X>{b}", gives_way=("a", "b"), max_tokens=max_tokens
+  )
+  fields = {"a": "film film", "b": "good good good good good good"}
+  ids = pattern.render(fields, VOCABULARY).tolist()
+  place = ids.index(SLOT)
+  assert len(ids) == max_tokens
+  assert 1 <= place <= 2
+  assert abs(place - (max_tokens - 1) / 4) <= 1
+
+
+def test_an_option_is_written_as_its_item_says():
+  made = pair(
+    "{sentence}{options}<X>",
+    item="{letter} {option}",
+    options=("good", "which one"),
+    verbalizer={"0": "A", "1": "B"},
+  )
+  made.check(VOCABULARY)
+  example = made.example({"sentence": "film", "label": 1}, VOCABULARY)
+  text = VOCABULARY.encode("film A good B which one")
+  assert example["inputs"].tolist() == [*text, SLOT]
+  assert example["targets"].tolist() == [SLOT, *VOCABULARY.encode("B")]
+
+
+def test_soft_tokens_stand_in_a_pattern():
+  text = "{soft:2}{sentence}{soft:1}<X>[.]"
+  pattern = Pattern(text=text, gives_way="sentence", max_tokens=3)
+  assert pattern.fields == ["sentence"]
+  assert pattern.num_slots == 3
+  fields = {"sentence": "film music good"}
+  ids = pattern.render(fields, VOCABULARY).tolist()
+  stop = VOCABULARY.encode(ANSWER + ".")[1]
+  # They take no room of the text.
+  assert ids == [-1, -1, *VOCABULARY.encode("film"), -1, SLOT, stop]
+  example = pair(text).example(fields | {"label": 1}, VOCABULARY)
+  assert "film music good" in example["inputs_pretokenized"]
+
+
 @pytest.mark.parametrize(
   ("make", "message"),
   [
+    (lambda: pair(item="{letter}"), "an item must have {option}, got"),
     (lambda: pair("{sentence}"), "one answer slot <X>, it has 0"),
     (lambda: pair("<X>{sentence}<X>"), "one answer slot <X>, it has 2"),
     (lambda: pair(gives_way="text"), "no field 'text' to cut"),
@@ -141,6 +183,12 @@ def test_what_is_no_pair(make, message):
 def test_what_is_no_example(settings, fields, message):
   with pytest.raises(ValueError, match=message):
     pair(**settings).example(fields, VOCABULARY, where="here")
+
+
+def test_items_are_checked_against_the_vocabulary():
+  made = pair(CHOICE, options=("a", "b"), item="[~]{option}")
+  with pytest.raises(ValueError, match=r"has no piece \[~\]"):
+    made.check(VOCABULARY)
 
 
 def test_a_vocabulary_without_sentinels():

@@ -112,10 +112,40 @@ def test_empty_input_is_named(ids):
     _place(layout_lib.prefix(3), ids, name="example 12")
 
 
-@pytest.mark.parametrize(("ids", "bad"), [([5, 1000, 1], 1000), ([-1, 5], -1)])
+@pytest.mark.parametrize(("ids", "bad"), [([5, 1000, 1], 1000), ([-2, 5], -2)])
 def test_input_that_would_be_read_as_a_slot(ids, bad):
   with pytest.raises(ValueError, match=f"token id {bad}, outside the model's"):
     _place(layout_lib.prefix(3), ids)
+
+
+class TestMarked:
+  layout = layout_lib.marked(3)
+  ids = (-1, 7, -1, -1, 8, 9, _EOS)
+
+  def test_slots_stand_where_the_input_marks_them(self):
+    assert self.layout.num_slots == 3
+    expected = [_S0, 7, _S1, _S2, 8, 9, _EOS]
+    assert _place(self.layout, self.ids) == (expected, 0)
+    row = _place(self.layout, self.ids, 6, prompt_index=2)
+    assert row == ([1006, 7, 1007, 1008, 8, _EOS], 1)
+
+  def test_a_row_has_as_many_tokens_as_is_said(self):
+    for most in (2, 3, 5):
+      tokens, _ = _place(self.layout, self.ids[:-1], most + 3)
+      assert len(tokens) == self.layout.row_tokens(6, max_inputs=most)
+
+  @pytest.mark.parametrize(
+    ("layout", "ids", "max_length", "message"),
+    [
+      (layout, (7, -1, 8, -1), 9, "marks 2 slots, and the prompt has 3 soft"),
+      (layout, (7, 8, 9, -1, -1, -1), 5, "row of 5 tokens cuts slots"),
+      (layout, (7, -2, -1, -1, -1), 9, "token id -2, outside"),
+      (layout_lib.prefix(3), (7, -1), 9, "position to 'marked'"),
+    ],
+  )
+  def test_what_does_not_fit(self, layout, ids, max_length, message):
+    with pytest.raises(ValueError, match=f"example 5: .*{message}"):
+      _place(layout, ids, max_length, name="example 5")
 
 
 class TestTemplate:

@@ -10,11 +10,8 @@ from prompt_tuning.data.features import FeatureLengths
 from prompt_tuning.data.patterns import LETTERS
 from prompt_tuning.data.prompt_pretraining import documents as documents_lib
 from prompt_tuning.data.prompt_pretraining import examples
-from prompt_tuning.data.prompt_pretraining.stream import (
-  BUDGETS,
-  Format,
-  PretrainingInputs,
-)
+from prompt_tuning.data.prompt_pretraining.stream import PretrainingInputs
+from prompt_tuning.data.prompt_pretraining.wording import BUDGETS, Format
 from prompt_tuning.data.vocabularies import ByteVocabulary
 from prompt_tuning.testing import shared
 
