@@ -12,10 +12,13 @@ A row of the released code has 512 tokens, 100 soft ones among them; of RACE,
 
 import dataclasses
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from prompt_tuning.data import pattern_tasks
 from prompt_tuning.data.patterns import LETTERS, PVP, Pattern
+from prompt_tuning.data.prompt_pretraining.wording import STARS, Format
+from prompt_tuning.data.sources import Record
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.types import enum_member
 
@@ -42,16 +45,18 @@ class PromptedTask:
     asked: Text of the unified pattern in front of the options.
     words: The word of each label, by the label as text in the order of the
       options.
-    gives_way: The field that is cut.
+    gives_way: The field that is cut, or the fields.
     metrics: Names of metrics.
+    label_field: The field of the label.
   """
 
   plain: str
   hard: str
   asked: str
   words: Mapping[str, str]
-  gives_way: str
+  gives_way: str | Sequence[str]
   metrics: Sequence[str] = ("accuracy",)
+  label_field: str = "label"
 
   def pvp(self, form: Form) -> PVP:
     """Returns the pair of a form."""
@@ -62,6 +67,7 @@ class PromptedTask:
       return PVP(
         pattern=Pattern(text=text, gives_way=self.gives_way, max_tokens=budget),
         verbalizer=self.words,
+        label_field=self.label_field,
       )
     options = list(self.words.values())
     return PVP(
@@ -72,6 +78,7 @@ class PromptedTask:
         max_tokens=budget + 7 + 4 * len(options),
       ),
       verbalizer=_letters(list(self.words)),
+      label_field=self.label_field,
       options=options,
     )
 
@@ -92,14 +99,18 @@ def _review(words: Sequence[str]) -> PromptedTask:
   )
 
 
-_FIVE_STARS = ("terrible", "bad", "maybe", "good", "great")
+_YAHOO_TOPICS = (
+  *("culture", "science", "health", "education", "computer", "sports"),
+  *("business", "music", "family", "politics"),
+)
+_NEWS_TOPICS = ("world", "sports", "business", "technology")
 _INFERENCE = "{hypothesis}[?]{premise}[.]"
 
 TASKS: dict[str, PromptedTask] = {
   "sst2": _review(("bad", "good")),
-  "sst5": _review(_FIVE_STARS),
+  "sst5": _review(STARS),
   "yelp5": dataclasses.replace(
-    _review(_FIVE_STARS),
+    _review(STARS),
     plain="{text}<X>",
     hard="{text} It was<X>[.]",
     asked="{text}[?]",
@@ -129,8 +140,33 @@ TASKS: dict[str, PromptedTask] = {
     words={"False": "no", "True": "yes"},
     gives_way="passage",
   ),
+  "yahoo_answers": PromptedTask(
+    plain="{question_title}{question_content}{best_answer}<X>",
+    hard="{question_title}{question_content}{best_answer} It is about<X>[.]",
+    asked="{question_title}{question_content}{best_answer}[?]",
+    words={str(label): word for label, word in enumerate(_YAHOO_TOPICS)},
+    gives_way=("question_content", "best_answer"),
+    label_field="topic",
+  ),
+  "ag_news": PromptedTask(
+    plain="{text}<X>",
+    hard="{text} It is about<X>[.]",
+    asked="{text}[?]",
+    words={str(label): word for label, word in enumerate(_NEWS_TOPICS)},
+    gives_way="text",
+  ),
 }
-"""By name; RACE, whose options are the example's, is `race`."""
+"""By name; RACE, whose options are the example's, is `race`. AG News is not the
+paper's, and Yahoo Answers has no released pattern: theirs are in its manner."""
+
+FORMATS: dict[str, Format] = {
+  **dict.fromkeys(
+    ("sst2", "sst5", "yelp5", "yahoo_answers", "ag_news"), Format.SENTENCE
+  ),
+  **dict.fromkeys(("cb", "rte", "boolq"), Format.PAIRS),
+  "race": Format.CHOICE,
+}
+"""What a prompt for a task is pre-trained on, unless its form is unified."""
 
 PILOT = {
   "man_1": "{sentence} It was<X>[.]",
@@ -174,11 +210,22 @@ def pvp(task: str, form: Form | str) -> PVP:
   return _race(form) if task == "race" else TASKS[task].pvp(form)
 
 
+def format_of(*, task: str, form: Form | str) -> Format:
+  """Returns what a prompt for a task is pre-trained on.
+
+  Raises:
+    ValueError: There is no such task or form.
+  """
+  pvp(task, form)
+  is_unified = enum_member(Form, form, name="PPT_FORM") is Form.UNIFIED
+  return Format.UNIFIED if is_unified else FORMATS[task]
+
+
 def ppt_task(
   *,
   task: str,
   form: Form | str,
-  files: Mapping[str, str],
+  files: Mapping[str, Any],
   vocabulary: Vocabulary,
   name: str | None = None,
 ) -> str:
@@ -187,7 +234,9 @@ def ppt_task(
   Args:
     task: One of `NAMES`.
     form: See `Form`.
-    files: The file of each split.
+    files: The file of each split, or such mappings by the names of tasks, of
+      which this task's is taken. RACE's lines are an article with `questions`,
+      `options` and `answers`, or one question each.
     vocabulary: The backbone's.
     name: The task's name, by default `ppt_<task>_<form>`.
 
@@ -200,15 +249,40 @@ def ppt_task(
   chosen = pvp(task, form)
   form = enum_member(Form, form, name="PPT_FORM")
   metrics = TASKS[task].metrics if task in TASKS else ("accuracy",)
+  if not all(isinstance(each, str) for each in files.values()):
+    if task not in files:
+      raise ValueError(
+        f"TASK_FILES has files for {sorted(files)}, and none for {task!r}"
+      )
+    files = files[task]
   return pattern_tasks.described_task(
     name or f"ppt_{task}_{form.value}",
     files,
     chosen,
     vocabulary=vocabulary,
     metrics=metrics,
+    expand=_questions if task == "race" else None,
   )
 
 
 def answers(*, task: str, form: Form | str) -> tuple[str, ...]:
   """Returns what rank classification compares; see `PVP.answers`."""
   return pvp(task, form).answers
+
+
+def _questions(record: Record) -> Iterator[Record]:
+  """Yields the questions of one of RACE's articles."""
+  if "questions" not in record.fields:
+    yield record
+    return
+  columns = [record[name] for name in ("questions", "options", "answers")]
+  for question, option, answer in zip(*columns, strict=True):
+    yield Record(
+      {
+        **record.fields,
+        "question": question,
+        "option": option,
+        "answer": answer,
+      },
+      record.where,
+    )

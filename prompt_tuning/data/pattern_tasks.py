@@ -5,7 +5,7 @@ To the rest of the library they are text tasks whose examples come as token ids.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prompt_tuning.data import described, patterns, sources, text_tasks
@@ -13,6 +13,9 @@ from prompt_tuning.data.features import Example
 from prompt_tuning.data.file_task import metric_fns_of
 from prompt_tuning.data.patterns import PVP
 from prompt_tuning.data.vocabularies import Vocabulary
+
+Expand = Callable[[sources.Record], Iterable[sources.Record]]
+"""A line of a file to the examples that it holds."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,14 +128,24 @@ def described_task(
   *,
   vocabulary: Vocabulary,
   metrics: Sequence[str] = ("accuracy",),
+  expand: Expand | None = None,
 ) -> str:
-  """As `add` of files, but may be called again; returns the task's name."""
+  """As `add` of files, but may be called again; returns the task's name.
+
+  Args:
+    name: See `add` for this and those not named here.
+    files: See `from_files`.
+    pvp: See `add`.
+    vocabulary: See `add`.
+    metrics: See `add`.
+    expand: See `from_files`.
+  """
   return described.once(
     name,
     repr((sorted(files.items()), pvp, tuple(metrics))),
     lambda: add(
       name,
-      from_files(files, pvp),
+      from_files(files, pvp, expand=expand),
       pvp,
       vocabulary=vocabulary,
       metrics=metrics,
@@ -141,27 +154,32 @@ def described_task(
 
 
 def from_files(
-  files: Mapping[str, str], pvp: PVP
+  files: Mapping[str, str], pvp: PVP, *, expand: Expand | None = None
 ) -> dict[str, text_tasks.Reader]:
   """Returns readers of TSV or JSONL files, plain, .gz or .xz, by split.
 
   Args:
     files: The file of each split.
     pvp: Names the fields that are read.
+    expand: Makes the examples of a line that holds several.
   """
   return {
-    split: functools.partial(_rows, path, pvp) for split, path in files.items()
+    split: functools.partial(_rows, path, pvp, expand)
+    for split, path in files.items()
   }
 
 
-def _rows(path: str, pvp: PVP) -> Iterator[dict[str, Any]]:
+def _rows(
+  path: str, pvp: PVP, expand: Expand | None
+) -> Iterator[dict[str, Any]]:
   """Yields the fields that the pair reads, the label as text."""
   names = {*pvp.pattern.fields} - {"options"}
   if isinstance(pvp.options, str):
     names.add(pvp.options)
-  for record in sources.read_records(path):
-    fields = {name: record[name] for name in sorted(names)}
-    yield fields | {pvp.label_field: str(record[pvp.label_field])}
+  for line in sources.read_records(path):
+    for record in [line] if expand is None else expand(line):
+      fields = {name: record[name] for name in sorted(names)}
+      yield fields | {pvp.label_field: str(record[pvp.label_field])}
 
 
 def _word(text: str, **unused: Any) -> str:

@@ -194,7 +194,7 @@ class Pattern:
   ) -> list[tuple[str, list[int]]]:
     """Takes tokens from what gives way; one of each field always stays."""
     ways = [f"{{{name}}}" for name in self.giving_way]
-    sizes = {part: len(ids) for part, ids in pieces if part in ways}
+    sizes = {part: len(ids) for part, ids in pieces if part in ways and ids}
     room = sum(sizes.values()) - too_many
     if room < max(1, len(sizes)):
       named = " and ".join(map(repr, self.giving_way))

@@ -23,6 +23,9 @@ from prompt_tuning.types import Array, Float, Initializer
 POPULATION_SIZE = 5000
 """How many of the most frequent pieces the paper samples from."""
 
+UNK_ID = 2
+"""The unknown piece of T5's vocabularies."""
+
 Encode = Callable[[str], Sequence[int]]
 """Text to token ids, without an end of sequence."""
 
@@ -96,6 +99,24 @@ def reference_uniform(scale: float = 0.5) -> Initializer:
   return jax.nn.initializers.uniform(scale)
 
 
+def normal(
+  embeddings: Float[Any, "V D"], *, stddev: float | None = None
+) -> Initializer:
+  """Draws from a normal distribution around 0 (Gu et al., 2022, sec. 2).
+
+  Args:
+    embeddings: The backbone's table.
+    stddev: Its width; by default that of the table's numbers.
+
+  Raises:
+    ValueError: If the width is not positive.
+  """
+  width = float(np.std(np.asarray(embeddings))) if stddev is None else stddev
+  if not width > 0:
+    raise ValueError(f"normal: stddev must be positive, got {stddev!r}.")
+  return jax.nn.initializers.normal(width)
+
+
 def sampled_vocabulary(
   embeddings: Float[Any, "V D"], *, population_size: int = POPULATION_SIZE
 ) -> Initializer:
@@ -132,6 +153,72 @@ def sampled_vocabulary(
       )
     index = jax.random.choice(rng, len(rows), (shape[0],), replace=repeat)
     return jnp.asarray(rows, dtype)[index]
+
+  return initialize
+
+
+def sampled_words(
+  embeddings: Float[Any, "V D"], encode: Encode, words: Sequence[str]
+) -> Initializer:
+  """Starts every soft token from one of a few words, drawn at random.
+
+  As Gu et al. (2022, table 1) try it with label words and words of the task.
+
+  Args:
+    embeddings: The backbone's table.
+    encode: Splits text into ids of the table.
+    words: What to draw from; a word of several pieces is their mean.
+
+  Raises:
+    ValueError: If there is no word, one has no pieces, or an id is not in the
+      table.
+  """
+  if isinstance(words, str) or not words:
+    raise ValueError(
+      "sampled_words: words must be a non-empty list of strings, got "
+      f"{words!r}."
+    )
+  rows = np.stack(
+    [
+      _embed(embeddings, encode, word, "sampled_words").mean(axis=0)
+      for word in words
+    ]
+  )
+
+  def initialize(rng, shape, dtype=jnp.float32):
+    _check_width(rows, shape, "sampled_words")
+    index = jax.random.choice(rng, len(rows), (shape[0],))
+    return jnp.asarray(rows, dtype)[index]
+
+  return initialize
+
+
+def one_token(
+  embeddings: Float[Any, "V D"], *, token_id: int = UNK_ID
+) -> Initializer:
+  """Starts all soft tokens from the same token.
+
+  The released code of PPT did so with `<unk>`, by mistake: only relative
+  positions tell its soft tokens apart.
+
+  Args:
+    embeddings: The backbone's table.
+    token_id: The token.
+
+  Raises:
+    ValueError: If the table has no such row.
+  """
+  if not 0 <= token_id < len(embeddings):
+    raise ValueError(
+      f"one_token: token_id {token_id} is outside the {len(embeddings)} rows "
+      "of the embedding table."
+    )
+  row = np.array(embeddings[token_id])[None]
+
+  def initialize(rng, shape, dtype=jnp.float32):
+    del rng  # Nothing is drawn.
+    _check_width(row, shape, "one_token")
+    return jnp.broadcast_to(jnp.asarray(row, dtype), shape)
 
   return initialize
 

@@ -60,9 +60,15 @@ class Grid:
       metrics, as SuperGLUE's score is. "final_eval/<task>/<metric>" is that of
       the final evaluation, of the step that was selected.
     larger_is_better: False for a loss.
+    choose: An axis of `together` that is searched and not shown, such as the
+      learning rate: everywhere that value is taken which is best on average
+      over the repetitions. None shows all.
+    choose_by: The metric by which it is the best, that of the split on which
+      steps are selected; `metric` may be that of another.
 
   Raises:
-    ConfigError: An axis is empty, two have the same name, or nothing repeats.
+    ConfigError: An axis is empty, two have the same name, or there is none that
+      repeats or is searched.
   """
 
   about: str
@@ -75,6 +81,8 @@ class Grid:
   program: Program | str = Program.TRAIN_JOINTLY
   metric: str = "mean/score"
   larger_is_better: bool = True
+  choose: str | None = None
+  choose_by: str = "mean/score"
 
   def __post_init__(self):
     program = enum_member(Program, self.program, name="Grid.program")
@@ -86,6 +94,13 @@ class Grid:
       raise ConfigError(
         f"Grid.repeats is {self.repeats!r}, which is no axis of together; "
         f"there are {', '.join(self.together) or 'none'}."
+      )
+    if self.choose is not None and (
+      self.choose not in self.together or self.choose == self.repeats
+    ):
+      raise ConfigError(
+        f"Grid.choose is {self.choose!r}, which is to be an axis of together "
+        f"and not {self.repeats}; there are {', '.join(self.together)}."
       )
     self.job_points()
     self.run_points()

@@ -146,7 +146,9 @@ def _record(grid: Grid, jobs: Sequence[Job]) -> dict[str, Any]:
     name: list(axis) if isinstance(axis, Mapping) else [str(v) for v in axis]
     for name, axis in {**grid.jobs, **grid.together}.items()
   }
+  chosen = {"choose": grid.choose, "choose_by": grid.choose_by}
   return {
+    **(chosen if grid.choose else {}),
     "about": grid.about,
     "axes": axes,
     "repeats": grid.repeats,

@@ -51,11 +51,13 @@ class Cell:
     coordinates: Labels by axis, without the axis of the repetitions.
     results: Those that have ended, by their label on that axis.
     missing: Labels of those that have not.
+    chosen: Label on the axis that was searched; None if none was.
   """
 
   coordinates: Mapping[str, str]
   results: Mapping[str, RunResult]
   missing: Sequence[str]
+  chosen: str | None = None
 
   @property
   def is_whole(self) -> bool:
@@ -91,6 +93,8 @@ class Results:
     axes: The axes of the cells, and the labels on each in their order.
     repeats: The axis over which cells are averaged.
     cells: Every point of the grid, in the order of the axes.
+    chooses: The axis that was searched, which is none of `axes`; None if none
+      was.
   """
 
   about: str
@@ -98,6 +102,7 @@ class Results:
   axes: Mapping[str, Sequence[str]]
   repeats: str
   cells: Sequence[Cell]
+  chooses: str | None = None
 
   @property
   def missing(self) -> list[str]:
@@ -125,8 +130,20 @@ def read(
   Raises:
     ValueError: Runs have ended, and none with the metric.
   """
+  found = _read_all(folder, record, str(metric or record["metric"]))
+  axis = record.get("choose")
+  if axis is None:
+    return found
+  judged = _read_all(folder, record, record["choose_by"])
+  return _chosen(
+    found, judged, axis, larger_is_better=record["larger_is_better"]
+  )
+
+
+def _read_all(
+  folder: paths.PathLike, record: Mapping[str, Any], metric: str
+) -> Results:
   folder, repeats = paths.as_path(folder), record["repeats"]
-  metric = str(metric or record["metric"])
   ended: dict[tuple[str, ...], RunResult] = {}
   axes = [name for name in record["axes"] if name != repeats]
   runs = [RunRecord(**run) for job in record["jobs"] for run in job["runs"]]
@@ -165,6 +182,35 @@ def read(
     repeats=repeats,
     cells=cells,
   )
+
+
+def _chosen(
+  found: Results, judged: Results, axis: str, *, larger_is_better: bool
+) -> Results:
+  """Takes of an axis the value that another metric finds best."""
+  pairs: dict[tuple[str, ...], list[tuple[Cell, Cell]]] = {}
+  for cell, judge in zip(found.cells, judged.cells, strict=True):
+    rest = {k: v for k, v in cell.coordinates.items() if k != axis}
+    pairs.setdefault(tuple(rest.values()), []).append((cell, judge))
+  sign = 1 if larger_is_better else -1
+  axes = {name: found.axes[name] for name in found.axes if name != axis}
+  cells = []
+  for labels, group in pairs.items():
+    coordinates = dict(zip(axes, labels, strict=True))
+    # Between fewer values another one might be the best.
+    missing = [
+      f"{repeat} ({axis} {cell.coordinates[axis]})"
+      for cell, _ in group
+      for repeat in cell.missing
+    ]
+    if missing:
+      cells.append(Cell(coordinates, {}, missing))
+      continue
+    best, _ = max(group, key=lambda pair: sign * pair[1].mean())
+    cells.append(
+      Cell(coordinates, best.results, (), chosen=best.coordinates[axis])
+    )
+  return dataclasses.replace(found, axes=axes, cells=cells, chooses=axis)
 
 
 def has_ended(folder: paths.PathLike, run: RunRecord) -> bool:

@@ -31,6 +31,7 @@ def as_csv(results: Results) -> str:
       *results.axes,
       results.repeats,
       *("best", "best_step", "last", "last_step", "trained", "share"),
+      *([results.chooses] if results.chooses else []),
     ]
   )
   for cell in results.cells:
@@ -41,10 +42,12 @@ def as_csv(results: Results) -> str:
           *(*labels, repeat),
           *(run.best, run.best_step, run.last, run.last_step),
           *(run.trained, run.share),
+          *([cell.chosen] if results.chooses else []),
         ]
       )
     for repeat in cell.missing:
-      writer.writerow([*labels, repeat, *[""] * 6])
+      empty = [""] * (7 if results.chooses else 6)
+      writer.writerow([*labels, repeat, *empty])
   return file.getvalue()
 
 
@@ -52,7 +55,8 @@ def which(results: Results) -> str:
   """Says which evaluation of a run the metric is of."""
   is_final = results.metric.startswith("final_eval/")
   evaluation = "of the selected step" if is_final else "the best evaluation"
-  return f"{results.metric}, {evaluation} of each run"
+  chosen = f", at the best {results.chooses}" if results.chooses else ""
+  return f"{results.metric}, {evaluation} of each run{chosen}"
 
 
 def trained_text(cell: Cell) -> str:
@@ -100,6 +104,8 @@ def _rows(results: Results) -> list[str]:
   }
   if differ_in_parameters(results):
     columns["trained parameters"] = trained_text
+  if results.chooses:
+    columns[results.chooses] = lambda cell: cell.chosen or ""
   columns[results.metric] = figure_text
   columns["each run"] = lambda cell: ", ".join(
     number(run.best) for run in cell.results.values()

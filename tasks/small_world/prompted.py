@@ -6,12 +6,13 @@ It knows four letters of options, so the fifth topic is left out.
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prompt_tuning import paths
 from prompt_tuning.data import described, pattern_tasks
 from prompt_tuning.data.patterns import PVP, Pattern
+from prompt_tuning.data.prompt_pretraining.wording import Format
 from prompt_tuning.data.vocabularies import SentencePieceVocabulary
 from prompt_tuning.tasks.ppt import Form
 from prompt_tuning.tasks.small_world.draw import SPLITS
@@ -50,6 +51,11 @@ WORDS: Mapping[str, Mapping[str, str]] = {
   "entailment": {"no": "no", "maybe": "maybe", "yes": "yes"},
   "choice": {letter: letter for letter in _LETTERS},
 }
+FORMATS: Mapping[str, Format] = {
+  **dict.fromkeys(("sentiment", "topic"), Format.SENTENCE),
+  **dict.fromkeys(("paraphrase", "entailment"), Format.PAIRS),
+  "choice": Format.CHOICE,
+}
 _FIELDS = {
   "paraphrase": r"first : (?P<first>.*) \. second : (?P<second>.*) \.",
   "entailment": r"(?P<story>.*) claim : (?P<claim>.*) \.",
@@ -58,16 +64,34 @@ _FIELDS = {
 }
 
 
-def pvp(task: str, form: Form | str) -> PVP:
+def pvp(
+  task: str,
+  form: Form | str,
+  *,
+  pattern: str | None = None,
+  words: Sequence[str] | None = None,
+) -> PVP:
   """Returns the pattern and verbalizer of a task.
 
+  Args:
+    task: One of `WORDS`.
+    form: See `tasks.ppt.Form`.
+    pattern: Another text than the form's.
+    words: Others than the task's, in the order of its labels.
+
   Raises:
-    ValueError: There is no such task or form.
+    ValueError: There is no such task or form, or another number of words.
   """
   form = enum_member(Form, form, name="PPT_FORM")
   if task not in WORDS:
     raise ValueError(f"PPT_TASK must be one of {list(WORDS)}, got {task!r}")
-  words = dict(WORDS[task])
+  verbalizer = dict(WORDS[task])
+  if words is not None:
+    if len(words) != len(verbalizer):
+      raise ValueError(
+        f"WORDS must be one for each of {list(verbalizer)}, got {list(words)}"
+      )
+    verbalizer = dict(zip(verbalizer, words, strict=True))
   text = {
     Form.PLAIN: PLAIN[task],
     Form.UNIFIED: ASKED[task] + _CHOICE,
@@ -76,28 +100,38 @@ def pvp(task: str, form: Form | str) -> PVP:
   if task == "choice":
     options = "options"
   elif form is Form.UNIFIED:
-    options = list(words.values())
-    words = dict(zip(words, _LETTERS, strict=False))
+    options = list(verbalizer.values())
+    verbalizer = dict(zip(verbalizer, _LETTERS, strict=False))
   return PVP(
-    pattern=Pattern(text=text, item=ITEM), verbalizer=words, options=options
+    pattern=Pattern(text=pattern or text, item=ITEM),
+    verbalizer=verbalizer,
+    options=options,
   )
 
 
-def task(*, task: str, form: Form | str, name: str | None = None) -> str:
-  """Describes a task; see `tasks.ppt.ppt_task`.
+def task(
+  *,
+  task: str,
+  form: Form | str,
+  pattern: str | None = None,
+  words: Sequence[str] | None = None,
+  name: str | None = None,
+) -> str:
+  """Describes a task; see `pvp` for the arguments, and `tasks.ppt.ppt_task`.
 
   Raises:
-    ValueError: There is no such task or form.
+    ValueError: As `pvp`.
   """
+  made = pvp(task, form, pattern=pattern, words=words)
   form = enum_member(Form, form, name="PPT_FORM")
   name = name or f"small_world_{task}_{form.value}"
   return described.once(
     name,
-    (task, form),
+    (task, made),
     lambda: pattern_tasks.add(
       name,
       {split: functools.partial(_rows, task, split) for split in SPLITS},
-      pvp(task, form),
+      made,
       vocabulary=SentencePieceVocabulary(
         str(paths.embedded_dir() / "sentencepiece.model")
       ),
@@ -105,9 +139,22 @@ def task(*, task: str, form: Form | str, name: str | None = None) -> str:
   )
 
 
-def answers(*, task: str, form: Form | str) -> tuple[str, ...]:
+def answers(
+  *, task: str, form: Form | str, words: Sequence[str] | None = None
+) -> tuple[str, ...]:
   """Returns what rank classification compares; see `PVP.answers`."""
-  return pvp(task, form).answers
+  return pvp(task, form, words=words).answers
+
+
+def format_of(*, task: str, form: Form | str) -> Format:
+  """Returns what a prompt for a task is pre-trained on.
+
+  Raises:
+    ValueError: There is no such task or form.
+  """
+  pvp(task, form)
+  is_unified = enum_member(Form, form, name="PPT_FORM") is Form.UNIFIED
+  return Format.UNIFIED if is_unified else FORMATS[task]
 
 
 def _rows(task: str, split: str) -> Iterator[dict[str, Any]]:

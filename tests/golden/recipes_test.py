@@ -74,6 +74,9 @@ EXTRA = {
   "tasks/mixture_of_files.gin": (
     "MIXTURE_FILES={'cb': {'train': 'train.jsonl'}}",
   ),
+  "tasks/small_world_ppt.gin": ("PPT_TASK='sentiment'",),
+  "prompts/pretrained.gin": ("of_format.wanted='unified'",),
+  "prompts/sampled_words.gin": ("PROMPT_WORDS=('bad', 'good')",),
   "prompts/words.gin": ("PROMPT_WORDS=('commonsense', 'reading')",),
   **{
     f"tasks/{name}.gin": ("TASK_FILES={'train': 'train.jsonl'}",)
@@ -84,6 +87,10 @@ EXTRA = {
     )
   },
 }
+
+
+# Read by experiments, and none itself.
+PARTS = ("papers/ppt2022/few_shot_steps.gin",)
 
 
 def _run(name):
@@ -198,6 +205,8 @@ def _setting(recipe):
   """Returns (files, bindings, entry) of a whole run that uses the recipe."""
   if recipe.startswith("papers/ladder/"):
     return _ladder(recipe)
+  if recipe in PARTS:
+    return [*EMBEDDED, TUNE, recipe, TOPIC], [RUN[0]], train.train
   folder, name = recipe.removesuffix(".gin").split("/")
   extra = list(EXTRA.get(recipe, ()))
   if folder == "runs":
@@ -207,6 +216,8 @@ def _setting(recipe):
   if recipe == "models/byt5.gin":
     size = "sizes/byt5_small.gin"
     return [recipe, size, TUNE], [WEIGHTS[0], *RUN], train.train
+  if recipe == "embedded/prompt_pretrain.gin":
+    return [*EMBEDDED, recipe], [RUN[0], *CORPUS[3:5]], train.train
   if folder == "embedded":
     bindings = [RUN[0], *(WEIGHTS[:1] if name.startswith("lm_adapt") else [])]
     return [recipe], bindings, train.train
@@ -221,6 +232,9 @@ def _setting(recipe):
     weights = WEIGHTS[:1] if name.startswith("byt5") else WEIGHTS
     return [model, recipe, TUNE], [*weights, *RUN], train.train
   if folder == "tasks":
+    if name == "small_world_ppt":
+      recipes = [*EMBEDDED, TUNE, recipe, "prompts/pretrained.gin"]
+      return recipes, [RUN[0], RUN[3], *extra], train.train
     is_bare = name in ("file", "data_set", "mixture_of_files")
     run = [RUN[0], RUN[3], *([RUN[2]] if is_bare else [])]
     of_files = ["tasks/boolq.gin"] if name == "tfds" else []
@@ -232,9 +246,10 @@ def _setting(recipe):
 
 def _experiments():
   """Returns the recipes of prompt_tuning.sweep."""
-  folders = [RECIPES / "papers" / name for name in ("lester2021",)]
+  folders = [RECIPES / "papers" / name for name in ("lester2021", "ppt2022")]
   paths_ = [path for folder in folders for path in folder.rglob("*.gin")]
-  return sorted(str(path.relative_to(RECIPES)) for path in paths_)
+  found = (str(path.relative_to(RECIPES)) for path in paths_)
+  return sorted(each for each in found if each not in PARTS)
 
 
 def _recipes():
@@ -246,6 +261,8 @@ def _sweep_jobs(recipe):
   """Returns the jobs of an experiment, on the embedded model if it can be."""
   config.parse([recipe], entry=Grid)
   text = (RECIPES / recipe).read_text()
+  if "ppt2022" in recipe:
+    return sweep_jobs.plan(config.call(Grid), _ppt_settings(recipe))
   backbone, bindings = EMBEDDED, ["TRAIN_STEPS=3"]
   if "transfer.gin" in text:
     bindings.append("TARGET_FILES={'mrpc_from_qqp': {'validation': 'a.jsonl'}}")
@@ -261,6 +278,30 @@ def _sweep_jobs(recipe):
     bindings=bindings,
   )
   return sweep_jobs.plan(config.call(Grid), settings)
+
+
+def _ppt_settings(recipe):
+  """Returns what the head of one of PPT's experiments gives with it."""
+  name = pathlib.Path(recipe).stem
+  files, bindings = ["tasks/small_world_ppt.gin"], ["PROMPT_LENGTH=20"]
+  if name.startswith("pretrain"):
+    labelled = "LABELLED_FILES=['labelled.jsonl']"
+    bindings = [labelled] if "sentences" in name else [*CORPUS[3:5]]
+    files = []
+  elif name == "pilot_patterns":
+    files = ["tasks/pattern.gin", "tasks/few_shot.gin"]
+    bindings += EXTRA["tasks/pattern.gin"][:1]
+  elif name not in ("full_data", "pilot_initializers_boolq"):
+    files += ["tasks/few_shot.gin"]
+  if name.startswith("pretrain") or name == "full_data":
+    bindings.append("TRAIN_STEPS=3")
+  if "model_tuning" in name:
+    bindings.remove("PROMPT_LENGTH=20")
+  if files and "pattern.gin" not in files[0]:
+    bindings.append("PPT_TASK='sentiment'")
+  return sweep_jobs.Settings(
+    folder="sweep_dir", backbone=EMBEDDED, gin_files=files, bindings=bindings
+  )
 
 
 @pytest.mark.golden

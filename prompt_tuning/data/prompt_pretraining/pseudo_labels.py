@@ -20,7 +20,7 @@ from prompt_tuning.data.features import Example, FeatureLengths
 from prompt_tuning.data.patterns import PVP, Pattern
 from prompt_tuning.data.prompt_pretraining import documents as documents_lib
 from prompt_tuning.data.prompt_pretraining.stream import Split, held_out
-from prompt_tuning.data.prompt_pretraining.wording import STARS, Wording
+from prompt_tuning.data.prompt_pretraining.wording import STARS, Format, Wording
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.types import enum_member
 
@@ -136,7 +136,7 @@ class PseudoLabelInputs:
   @property
   def name(self) -> str:
     """The format."""
-    return "sentence_classification"
+    return Format.SENTENCE.value
 
   @property
   def truncate_targets(self) -> bool:

@@ -66,6 +66,11 @@ class PretrainingInputs:
         kind, getattr(self, name), name=f"PretrainingInputs.{name}"
       )
       object.__setattr__(self, name, value)
+    if self.form is Format.SENTENCE:
+      raise ValueError(
+        "PretrainingInputs.form is 'sentence_classification', which needs a "
+        "labeller; take PseudoLabelInputs (runs/prompt_pretrain_sentences.gin)"
+      )
 
   @property
   def name(self) -> str:

@@ -35,11 +35,15 @@ _SOFT = 100
 
 
 class Format(enum.Enum):
-  """What is asked: pairs, a choice of 6, or, unified, of 2 to 16."""
+  """What is asked: pairs, a choice of 6, or, unified, of 2 to 16.
+
+  Or about a sentence that has a pseudo label.
+  """
 
   PAIRS = "next_sentence_prediction"
   CHOICE = "next_sentence_selection"
   UNIFIED = "unified"
+  SENTENCE = "sentence_classification"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

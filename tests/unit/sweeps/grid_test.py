@@ -92,6 +92,8 @@ def test_without_axes_of_jobs_there_is_one():
     ({"jobs": {"X": ["a b", "a-b"]}}, "must differ in letters"),
     ({"jobs": {"X": {"a": "--steps=3"}}}, "axis 'X': .*got '--steps=3'"),
     ({"program": "infer"}, "Grid.program"),
+    ({"choose": "RATE"}, "'RATE', which is to be an axis of together"),
+    ({"choose": "RANDOM_SEED"}, "and not RANDOM_SEED"),
   ],
 )
 def test_what_is_no_grid(changes, message):

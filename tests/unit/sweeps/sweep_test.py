@@ -187,6 +187,59 @@ def test_two_axes_are_rows_and_columns(tmp_path):
   assert "| a | 70.0 |" in tables.markdown(read(tmp_path))
 
 
+RATES = {
+  # Rate 0.3 is best on what selects, 0.01 on what is measured at the end.
+  ("0.01", "0"): (50.0, 91.0),
+  ("0.01", "1"): (60.0, 92.0),
+  ("0.3", "0"): (70.0, 81.0),
+  ("0.3", "1"): (65.0, 82.0),
+}
+
+
+def searched(folder, *, without=()):
+  jobs = make(
+    folder,
+    jobs={},
+    together={"LEARNING_RATE": [0.01, 0.3], "RANDOM_SEED": [0, 1]},
+    choose="LEARNING_RATE",
+    metric="final_eval/mean/score",
+  )
+  for run in jobs[0].runs:
+    rate, seed = run.coordinates.values()
+    if (rate, seed) in without:
+      continue
+    selected, final = RATES[rate, seed]
+    rows = [
+      {"scope": "training_eval/mean", "step": 5, "score": selected},
+      {"scope": "final_eval/mean", "step": 5, "score": final},
+    ]
+    place = folder / run.folder
+    place.mkdir(parents=True)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (place / "metrics.jsonl").write_text(lines)
+    (place / "ended.json").write_text(json.dumps({"reason": "finished"}))
+  return read(folder)
+
+
+def test_a_rate_is_chosen_by_what_selects(tmp_path):
+  found = searched(tmp_path)
+  [cell] = found.cells
+  assert cell.chosen == "0.3"
+  assert cell.mean() == 81.5
+  assert "at the best LEARNING_RATE" in tables.markdown(found)
+  header, first, *_ = tables.as_csv(found).splitlines()
+  assert header.endswith(",LEARNING_RATE")
+  assert first.startswith("0,81.0")
+  assert first.endswith(",0.3")
+
+
+def test_no_rate_is_chosen_while_one_is_missing(tmp_path):
+  found = searched(tmp_path, without=[("0.01", "1")])
+  [cell] = found.cells
+  assert cell.missing == ["1 (LEARNING_RATE 0.01)"]
+  assert "Not whole" in tables.markdown(found)
+
+
 def test_no_such_metric(tmp_path):
   jobs = make(tmp_path, metric="boolq/accuracy")
   execution.run(tmp_path, jobs, start=Trainer(tmp_path))
