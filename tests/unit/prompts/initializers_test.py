@@ -423,3 +423,38 @@ def test_prompts_of_a_bank_differ_where_they_are_drawn():
   np.testing.assert_array_equal(prompts[0, :2], table[[11, 10]])
   np.testing.assert_array_equal(prompts[1, :2], prompts[0, :2])
   assert not np.array_equal(prompts[0, 2:], prompts[1, 2:])
+
+
+class TestStartsOfPPT:
+  """Gu et al. (2022, table 1)."""
+
+  def test_a_normal_start_is_as_wide_as_the_table(self):
+    table = 3 * _table()
+    prompt = initializers.normal(table)(_key(), (2000, 4))
+    np.testing.assert_allclose(np.std(prompt), np.std(table), rtol=0.05)
+    assert abs(float(np.mean(prompt))) < 0.15
+    narrow = initializers.normal(table, stddev=0.1)(_key(), (2000, 4))
+    np.testing.assert_allclose(np.std(narrow), 0.1, rtol=0.05)
+    with pytest.raises(ValueError, match="stddev must be positive"):
+      initializers.normal(table, stddev=0.0)
+
+  def test_every_soft_token_is_one_of_the_words(self):
+    table = _table()
+    start = initializers.sampled_words(table, _encode, ["yes", "not yes"])
+    prompt = np.asarray(start(_key(), (40, 4)))
+    allowed = np.stack([table[10], table[[12, 10]].mean(axis=0)])
+    found = np.abs(prompt[:, None] - allowed).max(axis=-1) < 1e-6
+    assert np.all(found.any(axis=1))
+    assert np.all(found.any(axis=0))
+    for words, message in ((["x"[:0]], "no piece"), ("yes", "list of strings")):
+      with pytest.raises(ValueError, match=message):
+        initializers.sampled_words(table, _encode, words)
+
+  def test_all_soft_tokens_are_the_same(self):
+    table = _table()
+    prompt = initializers.one_token(table)(_key(), (5, 4))
+    np.testing.assert_array_equal(prompt, np.tile(table[2], (5, 1)))
+    with pytest.raises(
+      ValueError, match="token_id 100 is outside the 100 rows"
+    ):
+      initializers.one_token(table, token_id=100)

@@ -11,11 +11,16 @@ from prompt_tuning.data.patterns import LETTERS
 from prompt_tuning.data.prompt_pretraining import documents as documents_lib
 from prompt_tuning.data.prompt_pretraining import examples
 from prompt_tuning.data.prompt_pretraining.stream import PretrainingInputs
-from prompt_tuning.data.prompt_pretraining.wording import BUDGETS, Format
+from prompt_tuning.data.prompt_pretraining.wording import (
+  BUDGETS,
+  Format,
+  Wording,
+)
 from prompt_tuning.data.vocabularies import ByteVocabulary
 from prompt_tuning.testing import shared
 
 LENGTHS = FeatureLengths(inputs=1024, targets=3)
+QUESTIONS = [form for form in Format if form is not Format.SENTENCE]
 
 
 class Vocabulary(ByteVocabulary):
@@ -128,7 +133,7 @@ def test_the_tables_are_the_papers():
   assert BUDGETS[16] == (150, 20)
 
 
-@pytest.mark.parametrize("form", list(Format))
+@pytest.mark.parametrize("form", QUESTIONS)
 def test_examples_are_token_ids_that_fit(make, form):
   stream = make(form)
   for number in range(40):
@@ -137,6 +142,34 @@ def test_examples_are_token_ids_that_fit(make, form):
     assert example["inputs"].tolist().count(VOCABULARY.vocab_size - 1) == 1
     assert example["targets"][0] == VOCABULARY.vocab_size - 1
     assert example["targets"][-1] == VOCABULARY.vocab_size - 2
+
+
+def test_the_number_of_options_is_ones_own(make):
+  stream = make("unified", num_options=(2, 4))
+  sizes = {len(stream.fields(number)["options"]) for number in range(50)}
+  assert sizes == {2, 4}
+  with pytest.raises(
+    ValueError, match=r"has 2 to 16 options, got .* \[3, 17\]"
+  ):
+    make("unified", num_options=(3, 17))
+
+
+def test_the_words_are_ones_own(make):
+  wording = Wording(
+    pair="{first} then{second} ?<X>", relations=("never", "perhaps", "sure")
+  )
+  stream = make("next_sentence_prediction", wording=wording)
+  word = {"no": "never", "maybe": "perhaps", "yes": "sure"}
+  for number in range(9):
+    fields, example = stream.fields(number), stream.example(number)
+    assert example["targets_pretokenized"] == word[fields["label"]]
+    assert example["inputs_pretokenized"].startswith(fields["first"] + "then")
+  assert stream.card() != make("next_sentence_prediction").card()
+
+
+def test_sentences_need_a_labeller():
+  with pytest.raises(ValueError, match="needs a labeller; take PseudoLabel"):
+    PretrainingInputs(files=[], cache="", form="sentence_classification")
 
 
 def test_numbers_and_seed_decide(make):
