@@ -111,10 +111,11 @@ def normal(
   Raises:
     ValueError: If the width is not positive.
   """
-  width = float(np.std(np.asarray(embeddings))) if stddev is None else stddev
-  if not width > 0:
+  if stddev is None:
+    stddev = float(np.std(np.asarray(embeddings, np.float32)))
+  elif not stddev > 0:
     raise ValueError(f"normal: stddev must be positive, got {stddev!r}.")
-  return jax.nn.initializers.normal(width)
+  return jax.nn.initializers.normal(stddev)
 
 
 def sampled_vocabulary(

@@ -1,23 +1,31 @@
-"""Every experiment's jobs: their first three steps, on a tiny model."""
+"""Every experiment: the first three steps of its jobs, on a tiny model."""
 
 import functools
+import itertools
+import json
 
+import numpy as np
 import pytest
 from absl import flags
 
 from prompt_tuning import config, paths
 from prompt_tuning.checkpoints import t5x
 from prompt_tuning.config import members
+from prompt_tuning.data.prompt_pretraining.wording import Format
 from prompt_tuning.runs import evaluate, train
 from prompt_tuning.sweeps import jobs as sweep_jobs
 from prompt_tuning.sweeps.grid import Grid
-from prompt_tuning.testing import fakes
+from prompt_tuning.tasks.small_world import reports
+from prompt_tuning.testing import fakes, shared
 
-FOLDER = "papers/lester2021"
 RECIPES = sorted(
-  f"{FOLDER}/{path.name}"
-  for path in (paths.recipe_roots()[0] / FOLDER).glob("*.gin")
+  f"papers/{folder}/{path.name}"
+  for folder in ("lester2021", "ppt2022")
+  for path in (paths.recipe_roots()[0] / "papers" / folder).glob("*.gin")
+  if path.name != "few_shot_steps.gin"
 )
+# The words of these are not the small world's.
+ENGLISH = ("papers/ppt2022/pilot_patterns.gin",)
 WORDS = paths.embedded_dir() / "sentencepiece.model"
 # Of every backbone the shape of the fake, whatever a rung says.
 SHAPE = {
@@ -39,6 +47,8 @@ def jobs(recipe):
   """Returns the jobs of an experiment on the tiny model."""
   config.parse([recipe], entry=Grid)
   grid = config.call(Grid)
+  if "ppt2022" in recipe:
+    return sweep_jobs.plan(grid, ppt_settings(recipe))
   task = "small_world" if "multi_task" in recipe else "small_world_topic"
   files = [f"tasks/{task}.gin"]
   if "multi_task" not in recipe:
@@ -47,6 +57,37 @@ def jobs(recipe):
     folder="sweep", backbone=["models/t5_1_1.gin"], gin_files=files
   )
   return sweep_jobs.plan(grid, settings)
+
+
+def ppt_settings(recipe):
+  """Returns what stands around one of PPT's experiments."""
+  name = recipe.split("/")[-1]
+  files, bindings = ["tasks/small_world_ppt.gin"], ["PPT_TASK='sentiment'"]
+  if name.startswith("pretrain"):
+    files, bindings = [], []
+    if "sentences" not in name:
+      files = ["embedded/prompt_pretrain.gin"]
+  elif recipe in ENGLISH:
+    files, bindings = ["tasks/pattern.gin"], []
+  if not name.startswith(("pretrain", "full_data")):
+    files.append("tasks/few_shot.gin")
+  return sweep_jobs.Settings(
+    folder="sweep",
+    backbone=["models/t5_1_1.gin"],
+    gin_files=files,
+    bindings=bindings,
+  )
+
+
+def covering(recipe):
+  """Returns numbers of jobs that have every label of every axis among them."""
+  seen, chosen = set(), []
+  for number, job in enumerate(jobs(recipe)):
+    labels = set(job.runs[0].coordinates.items())
+    if labels - seen:
+      chosen.append(number)
+      seen |= labels
+  return chosen
 
 
 def first_run(command):
@@ -85,34 +126,108 @@ def target_files(tmp_path_factory):
   return {"mrpc_from_qqp": {"validation": str(file)}}
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+  """Files that experiments read: documents, labels, rows and a prompt."""
+  folder = tmp_path_factory.mktemp("files")
+
+  def write(name, rows):
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+  labels = [(text, n % 2) for n, text in enumerate(["good", "bad"] * 200)]
+  documents = itertools.islice(reports.reports(0), 400)
+  prompt = folder / "prompts"
+  for form in Format:
+    place = prompt / f"format={form.value}" / "RANDOM_SEED=0" / "prompts"
+    place.mkdir(parents=True)
+    np.save(place / "best.npy", np.ones((20, SHAPE["EMBED_DIM"]), np.float32))
+  return {
+    "CORPUS_FILES": [write("c.jsonl", ({"text": d} for d in documents))],
+    "CORPUS_CACHE": str(folder / "cache"),
+    "LABELLED_FILES": [
+      write(
+        "labelled.jsonl",
+        (
+          {"inputs": f"a {text} film {n}", "label": text, "confidence": 0.99}
+          for n, (text, _) in enumerate(labels)
+        ),
+      )
+    ],
+    "VERBALIZER": {"good": "good", "bad": "bad"},
+    "THRESHOLDS": {"good": 0.9, "bad": 0.9},
+    "TASK_FILES": dict.fromkeys(
+      ("train", "validation"),
+      write("r.jsonl", ({"sentence": t, "label": n} for t, n in labels)),
+    ),
+    "prompts.of_format.folder": str(prompt),
+    "from_file.allow_missing_card": True,
+  }
+
+
+def ppt_bindings(recipe, number, recipes, files):
+  """Returns what one of PPT's jobs is given besides, by name."""
+  name = recipe.split("/")[-1]
+  keys: tuple[str, ...] = ()
+  if name == "pretrain.gin":
+    keys = ("CORPUS_FILES", "CORPUS_CACHE")
+  elif name.startswith("pretrain"):
+    keys = ("LABELLED_FILES", "VERBALIZER", "THRESHOLDS")
+  elif recipe in ENGLISH:
+    keys = ("TASK_FILES",)
+  elif "prompts/pretrained.gin" in recipes:
+    keys = ("prompts.of_format.folder", "from_file.allow_missing_card")
+  own = {key: files[key] for key in keys}
+  if name.startswith("pretrain"):
+    return own | {"held_out.HeldOutLoss.num_batches": 1, "PROMPT_LENGTH": 20}
+  own["tasks.TaskEvaluation.num_examples"] = 8
+  own["TASK_FEATURE_LENGTHS"] = {"inputs": 56, "targets": 2}
+  # Of one name there is one task, and patterns differ between jobs.
+  own["TASK_NAME"] = name.removesuffix(".gin") + f"_{number}"
+  return own if "model_tuning" in name else own | {"PROMPT_LENGTH": 20}
+
+
 @pytest.mark.slow
 # A prompt of one token has no room for five labels.
 @pytest.mark.filterwarnings("ignore:class_labels")
 @pytest.mark.parametrize(
   ("recipe", "number"),
-  [(r, n) for r in RECIPES for n in range(len(jobs(r)))],
+  [(r, n) for r in RECIPES for n in covering(r)],
 )
-def test_its_first_steps(recipe, number, checkpoint, target_files, tmp_path):
+def test_its_first_steps(
+  recipe, number, checkpoint, target_files, files, tmp_path
+):
   command = jobs(recipe)[number].commands[0]
-  files, bindings = first_run(command)
+  recipes, bindings = first_run(command)
   is_evaluation = command[0] == "prompt_tuning.eval"
   own = {**SHAPE, **SMALL, "VOCABULARY_PATH": str(WORDS)}
-  own |= {"NUM_EMBEDDINGS": 1024, "INITIAL_CHECKPOINT_PATH": checkpoint(1024)}
+  size = 1024
+  if recipe in ENGLISH:
+    own["VOCABULARY_PATH"] = str(shared.data_path("t5_vocab/spiece.model"))
+    size = 32128
+  own |= {"NUM_EMBEDDINGS": size, "INITIAL_CHECKPOINT_PATH": checkpoint(size)}
+  if "ppt2022" in recipe:
+    for key in ("TASK_FEATURE_LENGTHS", "tasks.TaskEvaluation.num_examples"):
+      del own[key]
+    own |= ppt_bindings(recipe, number, recipes, files)
   if not is_evaluation:
     own["TRAIN_STEPS"] = 3
-  if "runs/transfer.gin" in files:
+  if "runs/transfer.gin" in recipes:
     own["TARGET_FILES"] = target_files
     own["TASK_FEATURE_LENGTHS"] = {"inputs": 40, "targets": 16}
   place = "EVAL_OUTPUT_DIR" if is_evaluation else "MODEL_DIR"
   own[place] = str(tmp_path / "run")
   entry = evaluate.evaluate if is_evaluation else train.train
   given = [*bindings, *(f"{name}={value!r}" for name, value in own.items())]
-  config.parse(files, given, entry=entry)
+  config.parse(recipes, given, entry=entry)
   result = config.call(entry)
   if is_evaluation:
     assert 0 <= result["small_world_topic/accuracy"] <= 100
     return
   assert result.step == 3
-  assert "mean/score" in result.metrics
-  if "runs/transfer.gin" in files:
+  is_pretraining = recipe.startswith("papers/ppt2022/pretrain")
+  metric = "mean/loss" if is_pretraining else "mean/score"
+  assert metric in result.metrics
+  if "runs/transfer.gin" in recipes:
     assert "target_mrpc_from_qqp/accuracy" in result.final
