@@ -1,5 +1,6 @@
 """What every test runs under."""
 
+import collections
 import os
 import pathlib
 import sys
@@ -39,6 +40,19 @@ def pytest_configure(config):
   """Marks absl's flags as parsed: libraries read them, and no main runs."""
   del config
   flags.FLAGS.mark_as_parsed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """Makes cases slow that come after the first few of `slow_after`."""
+  seen = collections.Counter()
+  for item in items:
+    marker = item.get_closest_marker("slow_after")
+    if marker is not None:
+      name = item.nodeid.partition("[")[0]
+      seen[name] += 1
+      if seen[name] > marker.args[0]:
+        item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(wrapper=True)

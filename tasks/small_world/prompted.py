@@ -14,7 +14,7 @@ from prompt_tuning.data import described, pattern_tasks
 from prompt_tuning.data.patterns import PVP, Pattern
 from prompt_tuning.data.prompt_pretraining.wording import Format
 from prompt_tuning.data.vocabularies import SentencePieceVocabulary
-from prompt_tuning.tasks.ppt import Form
+from prompt_tuning.tasks.ppt_forms import Form
 from prompt_tuning.tasks.small_world.draw import SPLITS
 from prompt_tuning.tasks.small_world.examples import examples
 from prompt_tuning.types import enum_member

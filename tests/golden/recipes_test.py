@@ -218,6 +218,9 @@ def _setting(recipe):
     return [recipe, size, TUNE], [WEIGHTS[0], *RUN], train.train
   if recipe == "embedded/prompt_pretrain.gin":
     return [*EMBEDDED, recipe], [RUN[0], *CORPUS[3:5]], train.train
+  if recipe == "embedded/prompt_pretrain_sentences.gin":
+    labelled = "LABELLED_FILES=['labelled.jsonl']"
+    return [*EMBEDDED, recipe], [RUN[0], labelled], train.train
   if folder == "embedded":
     bindings = [RUN[0], *(WEIGHTS[:1] if name.startswith("lm_adapt") else [])]
     return [recipe], bindings, train.train

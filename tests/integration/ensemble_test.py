@@ -90,6 +90,7 @@ def run(backbone, folder, prompt_file, *, ensemble, predictor=None):
   return metrics, [row["prediction"] for row in rows]
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
   "predictor", [None, Generation()], ids=["rank", "write"]
 )

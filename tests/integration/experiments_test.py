@@ -162,6 +162,7 @@ def files(tmp_path_factory):
       write("r.jsonl", ({"sentence": t, "label": n} for t, n in labels)),
     ),
     "prompts.of_format.folder": str(prompt),
+    "prompts.of_format.labelled_folder": str(prompt),
     "from_file.allow_missing_card": True,
   }
 
@@ -177,7 +178,10 @@ def ppt_bindings(recipe, number, recipes, files):
   elif recipe in ENGLISH:
     keys = ("TASK_FILES",)
   elif "prompts/pretrained.gin" in recipes:
-    keys = ("prompts.of_format.folder", "from_file.allow_missing_card")
+    keys = (
+      *("prompts.of_format.folder", "prompts.of_format.labelled_folder"),
+      "from_file.allow_missing_card",
+    )
   own = {key: files[key] for key in keys}
   if name.startswith("pretrain"):
     return own | {"held_out.HeldOutLoss.num_batches": 1, "PROMPT_LENGTH": 20}

@@ -67,6 +67,7 @@ def _lines(model_dir):
   ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "number",
   [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],

@@ -85,6 +85,7 @@ def run(backbone, task, tmp_path):
   return train_it
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_one_in_one_go(run):
   whole, _ = run("whole", 4)
   run("parts", 2)
@@ -102,6 +103,7 @@ def test_a_resumed_run_equals_one_in_one_go(run):
     run("parts", 4, method=LoRA(rank=4))
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
   ("method", "trainable", "prompt"),
   [

@@ -86,6 +86,7 @@ def run(folder, model_dir, *recipes, **settings):
   return config.call(train.train)
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
   ("name", "settings", "recipes"),
   [

@@ -99,6 +99,7 @@ def test_killed_before_anything_was_saved(toy_run, uninterrupted, tmp_path):
   _assert_same_run(tmp_path, uninterrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", sorted(_RANDOM.sample(range(1, STEPS), 1)))
 def test_killed_at_a_random_step(toy_run, uninterrupted, tmp_path, at):
   _kill_and_resume(toy_run, tmp_path, f"--signal_at={at}")
@@ -112,6 +113,7 @@ def test_killed_at_any_step(toy_run, uninterrupted, tmp_path, at):
   _assert_same_run(tmp_path, uninterrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("milliseconds", [20])
 def test_killed_while_saving(toy_run, uninterrupted, tmp_path, milliseconds):
   _kill_and_resume(

@@ -106,6 +106,7 @@ def tuned_int8(backbone, task, folder):
   return folder / "tuned_int8"
 
 
+@pytest.mark.slow
 def test_a_prompt_of_an_int8_backbone_is_of_the_same_backbone(
   tuned, tuned_int8, backbone, tmp_path, caplog
 ):
@@ -168,6 +169,7 @@ def test_packed_rows_train_the_same_prompt(tuned, backbone, task, tmp_path):
   np.testing.assert_allclose(packed, plain, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_rows_are_no_longer_than_the_data(
   backbone, task, tmp_path, monkeypatch, caplog
 ):

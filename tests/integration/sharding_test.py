@@ -231,6 +231,7 @@ def _check(results, mesh):
     assert result["embedding shard"] == [rows, fakes.EMBED_DIM]
 
 
+@pytest.mark.slow
 def test_a_mesh_gives_the_numbers_of_one_device(first):
   _check(first, FIRST)
 

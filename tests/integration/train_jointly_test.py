@@ -114,6 +114,7 @@ def _adamw(rate):
   return optimizers.adamw(learning_rate=optimizers.constant(learning_rate=rate))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("attention", "packed_length"),
   [
@@ -169,6 +170,7 @@ def _card(folder):
   return load_prompt(folder / "prompts" / "best.npy", expected_width=16).card
 
 
+@pytest.mark.slow
 def test_a_run_of_a_job_is_gone_on_with_alone(backbone, tasks, tmp_path):
   runs = _runs(backbone, tasks, tmp_path / "together")
   short = plan.Plan(total_steps=2, eval_every=2, save_every=2, log_every=1)

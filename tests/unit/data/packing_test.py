@@ -103,6 +103,7 @@ def _prompt(attention, num_prompts):
   return PromptBank(num_prompts=num_prompts, **settings)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
   ("slots", "attention", "num_prompts"),
   [

@@ -77,6 +77,7 @@ def _answer_fn(model, predictor):
   )
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
   ("predictor", "prompt", "layout"),
   [

@@ -93,6 +93,7 @@ def _own(name):
   return partition.flatten(jax.eval_shape(lambda: t5.method_params(model, key)))
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("name", sorted(METHODS.keys() - STARTS_ELSEWHERE))
 def test_it_starts_at_the_frozen_model(name):
   model, params, batch = _model(name), _params(name), _batch(name)
@@ -132,6 +133,7 @@ def test_parameter_counts():
   assert counts == expected
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("name", METHODS)
 def test_two_steps_change_all_of_it_and_nothing_else(name):
   model = _model(name)
@@ -152,6 +154,7 @@ def test_two_steps_change_all_of_it_and_nothing_else(name):
     assert np.any(leaf != before[path]), path
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("name", METHODS)
 def test_decoding_with_a_cache_equals_teacher_forcing(name):
   model, batch = _model(name), _batch(name)
@@ -187,6 +190,7 @@ def test_decoding_with_a_cache_equals_teacher_forcing(name):
   )
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
   ("name", "remat"), [*((name, "none") for name in METHODS), ("lora", "layer")]
 )

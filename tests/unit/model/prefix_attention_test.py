@@ -95,6 +95,7 @@ def _logits(model, params, batch):
   )
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("num_prompts", [1, 3])
 @pytest.mark.parametrize("overrides", [{}, T5_1_0], ids=["1.1", "1.0"])
 def test_it_equals_the_masked_computation(num_prompts, overrides):

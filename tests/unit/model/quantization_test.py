@@ -167,6 +167,7 @@ def _loss_and_gradient(model):
   return jax.jit(jax.value_and_grad(loss))
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("case", CASES)
 def test_loss_and_gradient_are_those_of_the_weights_it_stands_for(case):
   attention, overrides = CASES[case]

@@ -9,7 +9,7 @@ import pytest
 from prompt_tuning import paths
 from prompt_tuning.data import patterns, text_tasks
 from prompt_tuning.data.vocabularies import SentencePieceVocabulary
-from prompt_tuning.tasks.ppt import Form
+from prompt_tuning.tasks.ppt_forms import Form
 from prompt_tuning.tasks.small_world import prompted, reports
 from prompt_tuning.tasks.small_world.examples import examples
 

@@ -100,6 +100,7 @@ def _assert_close(actual, expected):
   )
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
   ("settings", "overrides"),
   [

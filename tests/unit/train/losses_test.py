@@ -41,6 +41,7 @@ def test_sums_are_those_of_all_targets_at_once(length):
   )
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("length", LENGTHS)
 def test_gradients_are_those_of_all_targets_at_once(length):
   params, hidden, targets, weights = _problem(length)

@@ -134,6 +134,7 @@ def test_the_compiled_step_computes_no_gradient_of_frozen_weights():
   assert model_tuning >= 2.7 * forward
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("patterns", [PROMPT_ONLY, EVERYTHING])
 @pytest.mark.parametrize("normalization", list(step_lib.LossNormalization))
 def test_microbatches_take_the_same_step(patterns, normalization):
