@@ -1,7 +1,6 @@
 """What is put into seqio: Tasks from text to text.
 
-This module, `seqio_corpora`, `seqio_input` and `seqio_evaluation` are the only
-ones here that import seqio and TensorFlow.
+The modules `seqio_*` are the only ones here that import seqio and TensorFlow.
 
 A Task over TensorFlow Datasets is `add_text_task` with
 `seqio.TfdsDataSource(tfds_name="glue/sst2:2.0.0")` and preprocessors that make

@@ -201,10 +201,26 @@ def _ladder(recipe):
   return [rung, stage], [*start, *given], train.train
 
 
+def _caching(recipe):
+  """Returns (files, bindings, entry) of a task that is cached."""
+  # It runs on TensorFlow, whose import takes seconds.
+  from prompt_tuning.data import seqio_cache
+
+  files, given = ["runs/cache_task.gin"], ["CACHE_DIR='cached'"]
+  if recipe.startswith("tasks/"):
+    files.append(recipe)
+    given += [WEIGHTS[1], *CORPUS[3:5]]
+  else:
+    given.append("MIXTURE_OR_TASK_NAME='task'")
+  return files, given, seqio_cache.cache_task
+
+
 def _setting(recipe):
   """Returns (files, bindings, entry) of a whole run that uses the recipe."""
   if recipe.startswith("papers/ladder/"):
     return _ladder(recipe)
+  if recipe in ("tasks/questions.gin", "runs/cache_task.gin"):
+    return _caching(recipe)
   if recipe in PARTS:
     return [*EMBEDDED, TUNE, recipe, TOPIC], [RUN[0]], train.train
   folder, name = recipe.removesuffix(".gin").split("/")

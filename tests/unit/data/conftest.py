@@ -1,9 +1,7 @@
 """Fixtures that register seqio Tasks and Mixtures for one test."""
 
-import json
 import uuid
 
-import numpy as np
 import pytest
 
 from prompt_tuning.data import vocabularies
@@ -77,47 +75,6 @@ def add_mixture():
   yield add
   for name in names:
     seqio.MixtureRegistry.remove(name)
-
-
-@pytest.fixture
-def cache_task():
-  """Writes the format of seqio's own caching tool, which needs Beam."""
-  seqio = pytest.importorskip("seqio", reason="this is what is tested")
-  tf = pytest.importorskip("tensorflow", reason="seqio runs on it")
-
-  def cache_split(task, split, folder):
-    raw = task.source.get_dataset(split, shuffle=False)
-    examples = list(task.preprocess_precache(raw).as_numpy_iterator())
-    prefix = seqio.utils.get_cached_tfrecord_prefix(folder, split)
-    with tf.io.TFRecordWriter(f"{prefix}-00000-of-00001") as writer:
-      for example in examples:
-        proto = seqio.utils.dict_to_tfexample(example)
-        writer.write(proto.SerializeToString())
-    described = {
-      key: {
-        "shape": [None] * np.ndim(value),
-        "dtype": "string" if isinstance(value, bytes) else str(value.dtype),
-      }
-      for key, value in examples[0].items()
-    }
-    info = {"num_shards": 1, "features": described, "seqio_version": "0.0.20"}
-    path = seqio.utils.get_cached_info_path(folder, split)
-    with open(path, "w") as file:
-      json.dump(info, file)
-    path = seqio.utils.get_cached_stats_path(folder, split)
-    with open(path, "w") as file:
-      json.dump({"examples": len(examples)}, file)
-
-  def cache(name, cache_dir, *, splits=None):
-    task = seqio.TaskRegistry.get(name)
-    folder = cache_dir / seqio.utils.get_task_dir_from_name(name)
-    folder.mkdir(parents=True)
-    for split in splits or task.splits:
-      cache_split(task, split, str(folder))
-    (folder / "COMPLETED").touch()
-    return folder
-
-  return cache
 
 
 @pytest.fixture

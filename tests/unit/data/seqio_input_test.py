@@ -1,6 +1,7 @@
 """Tasks and Mixtures of seqio: read whole, mixed, cached."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -19,7 +20,11 @@ from prompt_tuning.testing import fakes
 seqio = pytest.importorskip("seqio", reason="this is what is tested")
 tf = pytest.importorskip("tensorflow", reason="seqio runs on it")
 
-from prompt_tuning.data import seqio_input, seqio_tasks  # noqa: E402
+from prompt_tuning.data import (  # noqa: E402
+  seqio_cache,
+  seqio_input,
+  seqio_tasks,
+)
 
 _VOCABULARY = vocabularies.ByteVocabulary()
 _ROWS = [
@@ -266,12 +271,10 @@ class TestStreams:
 
 @pytest.mark.usefixtures("restored_cache_dirs")
 class TestCachedTasks:
-  def test_cached_task_reads_as_the_uncached_one(
-    self, add_task, cache_task, tmp_path
-  ):
+  def test_cached_task_reads_as_the_uncached_one(self, add_task, tmp_path):
     name = add_task(_ROWS)
     direct = seqio_input.read_task(name, "train")
-    cache_task(name, tmp_path)
+    seqio_cache.cache_task(name, tmp_path)
     seqio_input.find(name, cache_dirs=[str(tmp_path)])
     cached = seqio_input.read_task(name, "train", use_cached=True)
     assert len(cached) == len(direct) == 3
@@ -280,21 +283,21 @@ class TestCachedTasks:
       for key in left:
         np.testing.assert_array_equal(left[key], right[key])
 
-  def test_the_cache_is_what_is_read(self, add_task, cache_task, tmp_path):
+  def test_the_cache_is_what_is_read(self, add_task, tmp_path):
     rows = list(_ROWS)
     source = in_memory({"train": rows})
     name = add_task(source=source)
-    cache_task(name, tmp_path)
+    seqio_cache.cache_task(name, tmp_path)
     seqio_input.find(name, cache_dirs=[str(tmp_path)])
     source._readers["train"] = None
     examples = seqio_input.read_task(name, "train", use_cached=True)
     assert len(examples) == 3
 
   def test_a_cached_tfds_task_needs_no_tfds_data(
-    self, add_task, cache_task, tmp_path, monkeypatch
+    self, add_task, tmp_path, monkeypatch
   ):
     name = add_task(_ROWS)
-    cache_task(name, tmp_path)
+    seqio_cache.cache_task(name, tmp_path)
     task = seqio_input.find(name, cache_dirs=[str(tmp_path)])
     absent = seqio.TfdsDataSource(
       tfds_name="glue/sst2:2.0.0", tfds_data_dir=str(tmp_path / "none")
@@ -304,9 +307,9 @@ class TestCachedTasks:
     seqio_input.check_split(task, "train", use_cached=True)
     assert len(seqio_input.read_task(name, "train", use_cached=True)) == 3
 
-  def test_inputs_name_the_folder(self, add_task, cache_task, tmp_path):
+  def test_inputs_name_the_folder(self, add_task, tmp_path):
     name = add_task(_ROWS)
-    cache_task(name, tmp_path / "there")
+    seqio_cache.cache_task(name, tmp_path / "there")
     inputs = TaskInputs(
       task=name, use_cached=True, cache_dirs=[str(tmp_path / "there")]
     )
@@ -316,9 +319,9 @@ class TestCachedTasks:
       row["inputs"] for row in _ROWS
     ]
 
-  def test_a_recipe_names_the_folder(self, add_task, cache_task, tmp_path):
+  def test_a_recipe_names_the_folder(self, add_task, tmp_path):
     name = add_task(_ROWS, metric_fns=[accuracy])
-    cache_task(name, tmp_path / "there")
+    seqio_cache.cache_task(name, tmp_path / "there")
     config.parse(
       ["models/byt5.gin", "sizes/byt5_small.gin", "runs/prompt_tune.gin"],
       [
@@ -338,10 +341,10 @@ class TestCachedTasks:
     assert evaluation.use_cached
     assert evaluation.cache_dirs == (str(tmp_path / "there"),)
 
-  def test_evaluation_names_the_folder(self, add_task, cache_task, tmp_path):
+  def test_evaluation_names_the_folder(self, add_task, tmp_path):
     source = in_memory({"validation": _ROWS})
     name = add_task(source=source, metric_fns=[accuracy])
-    cache_task(name, tmp_path / "there")
+    seqio_cache.cache_task(name, tmp_path / "there")
     source._readers["validation"] = None
     measure = TaskEvaluation(
       task=name,
@@ -359,11 +362,9 @@ class TestCachedTasks:
     # Two of the three are good.
     assert measure({}, 0)[f"{name}/accuracy"] == pytest.approx(200 / 3)
 
-  def test_a_folder_adds_to_those_that_seqio_knows(
-    self, add_task, cache_task, tmp_path
-  ):
+  def test_a_folder_adds_to_those_that_seqio_knows(self, add_task, tmp_path):
     name = add_task(_ROWS)
-    cache_task(name, tmp_path)
+    seqio_cache.cache_task(name, tmp_path)
     seqio.add_global_cache_dirs([str(tmp_path)])
     seqio_input.find(name, cache_dirs=[str(tmp_path / "another")])
     assert len(seqio_input.read_task(name, "train", use_cached=True)) == 3
@@ -378,16 +379,17 @@ class TestCachedTasks:
     with pytest.raises(ValueError, match=f"{missing} does not exist"):
       seqio_input.read_task(name, "train", use_cached=True)
 
-  def test_interrupted_caching(self, add_task, cache_task, tmp_path):
+  def test_interrupted_caching(self, add_task, tmp_path):
     name = add_task(_ROWS)
-    (cache_task(name, tmp_path) / "COMPLETED").unlink()
+    folder = pathlib.Path(seqio_cache.cache_task(name, tmp_path))
+    (folder / "COMPLETED").unlink()
     seqio_input.find(name, cache_dirs=[str(tmp_path)])
     with pytest.raises(ValueError, match=f"{name} is incomplete, as it lacks"):
       seqio_input.read_task(name, "train", use_cached=True)
 
-  def test_split_that_was_not_cached(self, add_task, cache_task, tmp_path):
+  def test_split_that_was_not_cached(self, add_task, tmp_path):
     name = add_task(_ROWS)
-    cache_task(name, tmp_path, splits=["validation"])
+    seqio_cache.cache_task(name, tmp_path, splits=["validation"])
     seqio_input.find(name, cache_dirs=[str(tmp_path)])
     with pytest.raises(ValueError, match="holds no split 'train' of task"):
       seqio_input.read_task(name, "train", use_cached=True)
