@@ -69,7 +69,6 @@ def ppt_task(
     ValueError: As `pattern_tasks.add`; or there is no such task or form.
   """
   chosen = pvp(task, form)
-  form = enum_member(Form, form, name="PPT_FORM")
   if not all(isinstance(each, str) for each in files.values()):
     if task not in files:
       raise ValueError(
@@ -77,7 +76,7 @@ def ppt_task(
       )
     files = files[task]
   return pattern_tasks.described_task(
-    name or f"ppt_{task}_{form.value}",
+    name or f"ppt_{task}_{Form(form).value}",
     files,
     chosen,
     vocabulary=vocabulary,

@@ -12,8 +12,8 @@ import seqio
 import tensorflow as tf
 
 from prompt_tuning.data import described
-from prompt_tuning.data.features import FeatureLengths
 from prompt_tuning.data.inputs import Inputs
+from prompt_tuning.data.prompt_pretraining import parallel
 from prompt_tuning.data.vocabularies import Vocabulary
 
 _TYPES = {
@@ -31,6 +31,7 @@ def question_task(
   vocabulary: Vocabulary,
   num_examples: Mapping[str, int],
   seed: int = 0,
+  num_workers: int | None = None,
 ) -> str:
   """Registers a Task of questions about running text.
 
@@ -42,6 +43,7 @@ def question_task(
     vocabulary: Gives the ids.
     num_examples: By split, how many questions there are: the first ones.
     seed: Decides them.
+    num_workers: Processes that make them; one for each core by default.
 
   Returns:
     The name, to be used as MIXTURE_OR_TASK_NAME. The same task may be described
@@ -58,7 +60,7 @@ def question_task(
   return described.once(
     name,
     repr((dict(inputs), dict(num_examples), seed)),
-    lambda: _add(name, inputs, vocabulary, num_examples, seed),
+    lambda: _add(name, inputs, vocabulary, num_examples, seed, num_workers),
   )
 
 
@@ -68,17 +70,16 @@ def _add(
   vocabulary: Vocabulary,
   num_examples: Mapping[str, int],
   seed: int,
+  num_workers: int | None,
 ) -> None:
-  @functools.cache
-  def stream(split: str) -> Any:
-    # Patterns have budgets of their own: no length cuts a question.
-    return inputs[split].stream(
-      vocabulary, FeatureLengths(inputs=1024, targets=8), seed=seed
-    )
-
   def questions(split: str) -> Iterator[dict[str, Any]]:
-    for number in range(num_examples[split]):
-      example = stream(split).example(number)
+    for example in parallel.examples(
+      inputs[split],
+      vocabulary,
+      num_examples[split],
+      seed=seed,
+      num_workers=num_workers,
+    ):
       yield {key: example[key] for key in _TYPES}
 
   def dataset(
@@ -90,13 +91,15 @@ def _add(
     )
 
   feature = seqio.Feature(vocabulary=vocabulary.seqio(), add_eos=False)
+  # seqio's own sources do not match its protocol.
+  source: Any = seqio.FunctionDataSource(
+    dataset_fn=dataset,
+    splits=tuple(inputs),
+    num_input_examples=dict(num_examples),
+  )
   seqio.TaskRegistry.add(
     name,
-    source=seqio.FunctionDataSource(
-      dataset_fn=dataset,
-      splits=tuple(inputs),
-      num_input_examples=dict(num_examples),
-    ),
+    source=source,
     preprocessors=[seqio.CacheDatasetPlaceholder()],
     output_features={"inputs": feature, "targets": feature},
     metric_fns=[],

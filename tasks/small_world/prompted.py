@@ -123,8 +123,7 @@ def task(
     ValueError: As `pvp`.
   """
   made = pvp(task, form, pattern=pattern, words=words)
-  form = enum_member(Form, form, name="PPT_FORM")
-  name = name or f"small_world_{task}_{form.value}"
+  name = name or f"small_world_{task}_{Form(form).value}"
   return described.once(
     name,
     (task, made),

@@ -42,6 +42,7 @@ ALLOWED = {
 }
 # Programs and test helpers may import anything; nothing may import them.
 ENDS = {
+  "cache_task",
   "demo",
   "eval",
   "export",

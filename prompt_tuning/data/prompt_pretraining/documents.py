@@ -7,13 +7,11 @@ sentences in UTF-8 one after another; `sentences.npy`, where each ends there;
 up to the end of each document; and `card.json`, what it was made from.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +21,7 @@ import numpy as np
 
 from prompt_tuning import paths
 from prompt_tuning.data import sources
+from prompt_tuning.data.prompt_pretraining import parallel
 from prompt_tuning.data.prompt_pretraining import sentences as sentences_lib
 from prompt_tuning.data.vocabularies import Vocabulary
 
@@ -182,20 +181,7 @@ def _cut_all(
     lambda: list(itertools.islice(texts, _DOCUMENTS_AT_A_TIME)), []
   )
   cut = functools.partial(_cut, vocabulary=vocabulary)
-  workers = num_workers or os.cpu_count() or 1
-  # No more wait than are worked on: memory stays bounded.
-  first = list(itertools.islice(batches, 2 * workers))
-  if workers == 1 or len(first) < workers:
-    # Starting processes would take longer.
-    yield from map(cut, itertools.chain(first, batches))
-    return
-  # A fork of a process in which JAX runs may stand still.
-  context = multiprocessing.get_context("spawn")
-  with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-    waiting = [pool.submit(cut, batch) for batch in first]
-    while waiting:
-      yield waiting.pop(0).result()
-      waiting += [pool.submit(cut, b) for b in itertools.islice(batches, 1)]
+  return parallel.ordered_map(cut, batches, num_workers=num_workers)
 
 
 def _cut(texts: Iterable[Any], *, vocabulary: Vocabulary) -> _Cut:
