@@ -27,6 +27,9 @@ PAD_ID = 0
 EOS_ID = 1
 """The token id that ends a sequence, in every T5 vocabulary."""
 
+UNK_ID = 2
+"""The token id of what a T5 vocabulary cannot write."""
+
 _Enum = TypeVar("_Enum", bound=enum.Enum)
 
 

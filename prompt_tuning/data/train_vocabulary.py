@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from prompt_tuning import paths
 from prompt_tuning.data import sources
-from prompt_tuning.types import EOS_ID, PAD_ID
+from prompt_tuning.types import EOS_ID, PAD_ID, UNK_ID
 
-_UNK_ID = 2
 _DOCUMENTS_OF_EACH_FILE = 400
 _LONGEST_SENTENCE = 4000  # In characters; sentencepiece leaves longer ones out.
 
@@ -46,7 +45,7 @@ def train_sentencepiece(
     vocab_size=num_pieces,
     pad_id=PAD_ID,
     eos_id=EOS_ID,
-    unk_id=_UNK_ID,
+    unk_id=UNK_ID,
     bos_id=-1,
     byte_fallback=False,
     character_coverage=character_coverage,

@@ -15,10 +15,7 @@ from typing import Any, Protocol
 import sentencepiece
 
 from prompt_tuning import paths
-from prompt_tuning.types import EOS_ID, PAD_ID
-
-UNK_ID = 2
-"""The token id of a piece that no vocabulary knows."""
+from prompt_tuning.types import EOS_ID, PAD_ID, UNK_ID
 
 _NUM_SPECIAL_IDS = 3
 _NUM_BYTES = 256

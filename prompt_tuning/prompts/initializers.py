@@ -18,13 +18,10 @@ from jax import numpy as jnp
 
 from prompt_tuning import paths
 from prompt_tuning.prompts import artifact
-from prompt_tuning.types import Array, Float, Initializer
+from prompt_tuning.types import UNK_ID, Array, Float, Initializer
 
 POPULATION_SIZE = 5000
 """How many of the most frequent pieces the paper samples from."""
-
-UNK_ID = 2
-"""The unknown piece of T5's vocabularies."""
 
 Encode = Callable[[str], Sequence[int]]
 """Text to token ids, without an end of sequence."""

@@ -8,10 +8,10 @@ from prompt_tuning import paths
 from prompt_tuning.analysis import neighbors as neighbors_lib
 from prompt_tuning.analysis.neighbors import LabelRank, Neighbors, Norms
 from prompt_tuning.backbone import Backbone
-from prompt_tuning.data.vocabularies import UNK_ID, Vocabulary
+from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.model.quantization import float_table
 from prompt_tuning.prompts import artifact
-from prompt_tuning.types import EOS_ID, PAD_ID
+from prompt_tuning.types import EOS_ID, PAD_ID, UNK_ID
 
 _SPECIAL = (PAD_ID, EOS_ID, UNK_ID)
 

@@ -18,9 +18,9 @@ FEWER_JOBS = ("/prompt_length.gin", "/prompt_attention.gin")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def readme_commands():
-  """Returns the `python -m prompt_tuning...` commands of the README."""
-  text = (ROOT / "README.md").read_text()
+def readme_commands(name="README.md"):
+  """Returns the `python -m prompt_tuning...` commands of a page."""
+  text = (ROOT / name).read_text()
   blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
   lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
   return [shlex.split(li) for li in lines if li.startswith("python -m prompt")]
@@ -67,6 +67,53 @@ def test_the_commands_of_the_readme_follow_on_each_other(tmp_path):
     recipe = (model_dir / "config.gin").read_text()
     assert f"RANDOM_SEED = {seed}\n" in recipe
     assert f"RANDOM_SEED={seed}'" in recipe  # Its own MODEL_DIR.
+
+
+# In the place of five methods with ten prompts each.
+ONE_METHOD = """
+include "papers/ppt2022/embedded_few_shot.gin"
+from __gin__ import dynamic_registration
+from prompt_tuning.sweeps import grid
+grid.Grid.jobs = {"method": {"PPT": "--gin_file=prompts/pretrained.gin"}}
+grid.Grid.together = {"LEARNING_RATE": [0.01, 0.05], "RANDOM_SEED": [10]}
+"""
+PPT_CUTS = {
+  "papers/ppt2022/embedded_few_shot.gin": "one_method.gin",
+  "--gin.NUM_SENTENCES=20000": "--gin.NUM_SENTENCES=500",
+  "--gin.VOCABULARY_PATH='spiece.model'": "--gin.VOCABULARY_PATH="
+  f"'{paths.embedded_dir() / 'sentencepiece.model'}'",
+}
+
+
+def test_the_commands_of_ppt_follow_on_each_other(tmp_path):
+  (tmp_path / "one_method.gin").write_text(ONE_METHOD)
+  for command in readme_commands("docs/ppt.md"):
+    command = [PPT_CUTS.get(part, part) for part in command]
+    main = command[2].split(".")[1]
+    extra = [SHORT] if main in ("train", "sweep") else []
+    if main == "cache_task":
+      extra = ["--gin.NUM_QUESTIONS={'train': 300, 'validation': 10}"]
+    if "pretrain_sentences" in str(command):
+      # Three steps make no labeller.
+      extra.append("--gin.THRESHOLDS={'bad': 0.0, 'good': 0.0}")
+      label_every_class(tmp_path / "runs" / "labelled.jsonl")
+    result = run([*command, *extra], tmp_path)
+    assert result.returncode == 0, (command, result.stderr[-3000:])
+  report = (tmp_path / "runs/few_shot/entailment/report.md").read_text()
+  assert "Not whole" not in report
+  assert "at the best LEARNING_RATE" in report
+  cached = tmp_path / "runs" / "cached" / "next_sentence_prediction"
+  assert (cached / "COMPLETED").exists()
+
+
+def label_every_class(path):
+  """Gives some sentences the other label: a bad labeller may know but one."""
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  for row in rows[::2]:
+    row["label"] = "bad"
+  for row in rows[1::2]:
+    row["label"] = "good"
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_a_dry_run_of_each_command_writes_nothing(tmp_path):

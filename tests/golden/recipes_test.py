@@ -89,8 +89,12 @@ EXTRA = {
 }
 
 
-# Read by experiments, and none itself.
-PARTS = ("papers/ppt2022/few_shot_steps.gin",)
+# Of papers, and no experiments for prompt_tuning.sweep.
+PARTS = (
+  "papers/ppt2022/few_shot_steps.gin",
+  "papers/lester2021/ensemble.gin",
+  "papers/lester2021/interpretability.gin",
+)
 
 
 def _run(name):
@@ -221,6 +225,11 @@ def _setting(recipe):
     return _ladder(recipe)
   if recipe in ("tasks/questions.gin", "runs/cache_task.gin"):
     return _caching(recipe)
+  if recipe == PARTS[1]:
+    files = [*EMBEDDED, recipe, TOPIC, "decoding/rank.gin"]
+    return files, ["EVAL_OUTPUT_DIR='out'"], evaluate.evaluate
+  if recipe == PARTS[2]:
+    return [*EMBEDDED, recipe], [], neighbors.neighbors
   if recipe in PARTS:
     return [*EMBEDDED, TUNE, recipe, TOPIC], [RUN[0]], train.train
   folder, name = recipe.removesuffix(".gin").split("/")

@@ -22,7 +22,8 @@ RECIPES = sorted(
   f"papers/{folder}/{path.name}"
   for folder in ("lester2021", "ppt2022")
   for path in (paths.recipe_roots()[0] / "papers" / folder).glob("*.gin")
-  if path.name != "few_shot_steps.gin"
+  if path.name
+  not in ("few_shot_steps.gin", "ensemble.gin", "interpretability.gin")
 )
 # The words of these are not the small world's.
 ENGLISH = ("papers/ppt2022/pilot_patterns.gin",)
