@@ -46,7 +46,8 @@ class PretrainingInputs:
       the format's.
     split: Which documents; validation has one in twenty, drawn by number.
     text_field: The field of a document's text.
-    min_characters: Of a sentence that is asked about.
+    min_characters: Of a sentence that is asked about, in bytes of UTF-8; by
+      default 5 of pairs and 10 of choices.
     num_workers: Processes that read the files; one for each core by default.
   """
 
@@ -57,7 +58,7 @@ class PretrainingInputs:
   num_options: Sequence[int] | None = None
   split: Split | str = Split.TRAIN
   text_field: str = "text"
-  min_characters: int = 5
+  min_characters: int | None = None
   num_workers: int | None = None
 
   def __post_init__(self):
@@ -107,7 +108,7 @@ class PretrainingInputs:
       num_options=self.num_options,
       split=Split(self.split),
       vocabulary=vocabulary,
-      min_characters=self.min_characters,
+      min_characters=self._min_characters,
       seed=seed,
     )
 
@@ -122,6 +123,12 @@ class PretrainingInputs:
     self._check_words(vocabulary)
     for file in self.files:
       next(sources.read_records(file))
+
+  @property
+  def _min_characters(self) -> int:
+    if self.min_characters is not None:
+      return self.min_characters
+    return 5 if self.form is Format.PAIRS else 10
 
   def _check_words(self, vocabulary: Vocabulary) -> None:
     form = Format(self.form)
@@ -148,7 +155,7 @@ class PretrainingStream:
     num_options: Sequence[int] | None = None,
     split: Split,
     vocabulary: Vocabulary,
-    min_characters: int = 5,
+    min_characters: int,
     seed: int,
   ):
     """Finds the sentences that may be asked about.
