@@ -38,7 +38,7 @@ def open_folder(folder: paths.PathLike) -> dict[str, Read]:
       f"Hugging Face folders are read from local disk only; copy "
       f"{os.fspath(folder)} to one."
     )
-  openers = {_SAFETENSORS: _open_safetensors, _PYTORCH: _open_pytorch}
+  openers = {_SAFETENSORS: open_safetensors, _PYTORCH: open_pytorch}
   for name, opener in openers.items():
     files = _files(folder, name)
     if files:
@@ -53,10 +53,19 @@ def open_folder(folder: paths.PathLike) -> dict[str, Read]:
 
 
 def write(folder: paths.PathLike, weights: Mapping[str, np.ndarray]) -> None:
-  """Writes all weights into one safetensors file.
+  """Writes all weights into one safetensors file of a folder; see `write_file`.
+
+  Raises:
+    ImportError: If the package safetensors is missing.
+  """
+  write_file(paths.as_path(folder) / _SAFETENSORS, weights)
+
+
+def write_file(path: paths.PathLike, weights: Mapping[str, np.ndarray]) -> None:
+  """Writes a safetensors file.
 
   Args:
-    folder: The folder to write into.
+    path: Where to.
     weights: Contiguous arrays by name.
 
   Raises:
@@ -65,7 +74,7 @@ def write(folder: paths.PathLike, weights: Mapping[str, np.ndarray]) -> None:
   library = _import_safetensors()
   # transformers refuses a file that does not name the framework.
   packed = library.numpy.save(dict(weights), metadata={"format": "pt"})
-  paths.write_bytes(paths.as_path(folder) / _SAFETENSORS, packed)
+  paths.write_bytes(path, packed)
 
 
 def _files(folder: paths.PathLike, name: str) -> list[pathlib.Path]:
@@ -79,7 +88,13 @@ def _files(folder: paths.PathLike, name: str) -> list[pathlib.Path]:
   return [folder / shard for shard in sorted(set(shards))]
 
 
-def _open_safetensors(path: pathlib.Path) -> dict[str, Read]:
+def open_safetensors(path: pathlib.Path) -> dict[str, Read]:
+  """Opens a safetensors file.
+
+  Raises:
+    ValueError: It is missing, truncated or corrupt.
+    ImportError: If the package safetensors is missing.
+  """
   library = _import_safetensors()
 
   def read(name: str) -> np.ndarray:
@@ -99,7 +114,13 @@ def _open_safetensors(path: pathlib.Path) -> dict[str, Read]:
   return {name: functools.partial(read, name) for name in names}
 
 
-def _open_pytorch(path: pathlib.Path) -> dict[str, Read]:
+def open_pytorch(path: pathlib.Path) -> dict[str, Read]:
+  """Opens a file of PyTorch's, by a loader that runs no code.
+
+  Raises:
+    ValueError: It is missing, truncated or corrupt, or would run code.
+    ImportError: If PyTorch is missing.
+  """
   try:
     import torch  # pyright: ignore[reportMissingImports]
   except ImportError as error:

@@ -14,7 +14,13 @@ import numpy as np
 from absl import logging
 
 from prompt_tuning import paths
-from prompt_tuning.checkpoints import huggingface, orbax_tree, t5x, tree
+from prompt_tuning.checkpoints import (
+  architecture,
+  huggingface,
+  orbax_tree,
+  t5x,
+  tree,
+)
 from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.stack import (
@@ -113,6 +119,33 @@ def load_backbone(
   return weights.loaded(source=source)
 
 
+def open_weights(
+  path: paths.PathLike,
+) -> tuple[Format, dict[str, tuple[int, ...]], set[str]] | None:
+  """Returns the form of a checkpoint, and shapes and types of its weights.
+
+  Soft prompts are left out. Weights are read one by one, and not kept.
+
+  Args:
+    path: What `find_checkpoint` takes.
+
+  Returns:
+    None of a checkpoint that holds nothing but prompts.
+
+  Raises:
+    ValueError: There is no checkpoint, or it is broken.
+  """
+  checkpoint = find_checkpoint(path)
+  kind = detect_format(checkpoint)
+  shapes: dict[str, tuple[int, ...]] = {}
+  types = set[str]()
+  for name, array in _leaves(checkpoint, kind):
+    if not _PROMPT.fullmatch(name):
+      shapes[name] = array.shape
+      types.add(str(array.dtype))
+  return (kind, shapes, types) if shapes else None
+
+
 def _leaves(
   checkpoint: pathlib.Path, kind: Format
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -177,10 +210,33 @@ class _Weights:
 
   def loaded(self, *, source: str) -> Loaded:
     """Returns the weights, if they are exactly those of the model."""
-    tree.check_tree(tree.unflatten(self.found), self._expected, source=source)
+    try:
+      tree.check_tree(tree.unflatten(self.found), self._expected, source=source)
+    except ValueError as error:
+      raise ValueError(f"{error}{self._hint()}") from error
     return Loaded(
       params=tree.unflatten(self._kept),
       fingerprint=artifact.fingerprint_of_samples(self._samples),
+    )
+
+  def _hint(self) -> str:
+    """Says which sizes the weights that were found have, if others."""
+    try:
+      found = architecture.of_shapes(
+        {n: w.shape for n, w in self.found.items()}
+      )
+    except ValueError:
+      return ""
+    configured = {
+      name: getattr(self._config, name.lower()) for name in found.sizes
+    }
+    other = {n: v for n, v in found.sizes.items() if v != configured[n]}
+    if not other:
+      return ""
+    sizes = ", ".join(f"{name} = {value}" for name, value in other.items())
+    return (
+      f" By its shapes it is a T5 with {sizes}; give the size recipe that has "
+      "these (`python -m prompt_tuning.inspect` names it)."
     )
 
 

@@ -11,7 +11,14 @@ from absl import flags
 
 from prompt_tuning import config, paths
 from prompt_tuning.config import members
-from prompt_tuning.runs import evaluate, export, infer, neighbors, train
+from prompt_tuning.runs import (
+  convert,
+  evaluate,
+  export,
+  infer,
+  neighbors,
+  train,
+)
 from prompt_tuning.sweeps import jobs as sweep_jobs
 from prompt_tuning.sweeps.grid import Grid
 from prompt_tuning.testing.golden import assert_matches
@@ -182,6 +189,14 @@ def _run(name):
       evaluate.evaluate,
     ),
     "infer": ([*T5, "runs/infer.gin"], [*WEIGHTS, *inference], infer.infer),
+    "convert": (
+      [*T5, "runs/convert.gin"],
+      [
+        *(*WEIGHTS, "PROMPT_SOURCE='a.npy'", "PROMPT_OUTPUT='a'"),
+        "PROMPT_FORMAT='peft'",
+      ],
+      convert.convert,
+    ),
     "export": (
       [*T5, "runs/export.gin"],
       [*WEIGHTS, "EXPORT_DIR='out'"],

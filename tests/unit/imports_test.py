@@ -43,10 +43,12 @@ ALLOWED = {
 # Programs and test helpers may import anything; nothing may import them.
 ENDS = {
   "cache_task",
+  "convert",
   "demo",
   "eval",
   "export",
   "infer",
+  "inspect",
   "neighbors",
   "plan",
   "report",
