@@ -1,14 +1,13 @@
 """A soft prompt brought from one form into another."""
 
 import enum
-import os
 
 import numpy as np
 from absl import logging
 
 from prompt_tuning import paths
 from prompt_tuning.backbone import Backbone
-from prompt_tuning.checkpoints import peft
+from prompt_tuning.checkpoints import peft, prompts
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts.artifact import PromptCard, SavedPrompt
 from prompt_tuning.types import enum_member
@@ -54,7 +53,7 @@ def convert(
   if paths.exists(output):
     raise FileExistsError(f"{output} exists; name another output")
   loaded = backbone.load()
-  saved, called = _read(source)
+  saved, called = prompts.read(source)
   width = backbone.config.embed_dim
   if saved.array.shape[-1] != width:
     raise ValueError(
@@ -75,20 +74,6 @@ def convert(
     card = _card(saved, array, loaded.fingerprint, task)
     artifact.save_prompt(output, array, card)
   logging.info("Wrote %s of %s to %s.", list(array.shape), source, output)
-
-
-def _read(source: str) -> tuple[SavedPrompt, str]:
-  """Returns a prompt, and what its file calls the backbone."""
-  if peft.is_adapter(source):
-    adapter = peft.read(source)
-    return SavedPrompt(array=adapter.array, card=None), adapter.base_model
-  if not os.path.isfile(source):
-    raise ValueError(
-      f"{source} is neither the file of a prompt nor a folder with "
-      f"{peft.CONFIG}; `python -m prompt_tuning.inspect {source}` tells what "
-      "it is"
-    )
-  return artifact.load_prompt(source, allow_missing_card=True), ""
 
 
 def _of_bank(

@@ -30,6 +30,7 @@ ALLOWED = {
   "train": _CORE | {"data"},
   "evaluate": _CORE | {"data", "metrics"},
   "analysis": _CORE | {"data", "metrics", "evaluate"},
+  "serving": _CORE | {"backbone", "checkpoints", "evaluate"},
   "runs": _CORE
   | {"backbone", "checkpoints", "config", "data", "evaluate", "metrics"}
   | {"analysis", "methods", "train"},

@@ -1,0 +1,31 @@
+"""One way to read a soft prompt, whoever wrote it."""
+
+import os
+
+from prompt_tuning import paths
+from prompt_tuning.checkpoints import peft
+from prompt_tuning.prompts import artifact
+from prompt_tuning.prompts.artifact import SavedPrompt
+
+
+def read(path: paths.PathLike) -> tuple[SavedPrompt, str]:
+  """Reads a prompt of this project, one without a card, or a folder of PEFT.
+
+  Args:
+    path: A file `.npy`, one of google's `numpy_checkpoints`, or a folder.
+
+  Returns:
+    The prompt, and what its file calls the backbone, if it does.
+
+  Raises:
+    ValueError: It is none of these, or broken.
+  """
+  if peft.is_adapter(path):
+    adapter = peft.read(path)
+    return SavedPrompt(array=adapter.array, card=None), adapter.base_model
+  if not paths.exists(path) or paths.as_path(path).is_dir():
+    raise ValueError(
+      f"{os.fspath(path)} is neither the file of a prompt nor a folder with "
+      f"{peft.CONFIG}; `python -m prompt_tuning.inspect` tells what a path is"
+    )
+  return artifact.load_prompt(path, allow_missing_card=True), ""
