@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from prompt_tuning import paths
+from prompt_tuning import hub, paths
 from prompt_tuning.checkpoints import (
   architecture,
   huggingface,
@@ -244,14 +244,15 @@ def find_checkpoint(path: paths.PathLike) -> pathlib.Path:
   """Returns the checkpoint at a path, or the one to take of several in it.
 
   Args:
-    path: A checkpoint, the file `checkpoint` of a legacy T5X one, or a folder
-      of `checkpoint_<step>`s. Of these the best is taken where it is a
-      MODEL_DIR whose run selected one, and the latest elsewhere.
+    path: A checkpoint, the file `checkpoint` of a legacy T5X one, a model of
+      the hub, `hf://org/name`, or a folder of `checkpoint_<step>`s. Of these
+      the best is taken where it is a MODEL_DIR whose run selected one, and the
+      latest elsewhere.
 
   Raises:
     ValueError: If there is none, or it is not told which is the best.
   """
-  folder = paths.as_path(path)
+  folder = paths.as_path(hub.model_folder(os.fspath(path)))
   if folder.name == t5x.FILE_NAME and folder.is_file():
     folder = folder.parent
   if not folder.is_dir():

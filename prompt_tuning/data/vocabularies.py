@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import sentencepiece
 
-from prompt_tuning import paths
+from prompt_tuning import hub, paths
 from prompt_tuning.types import EOS_ID, PAD_ID, UNK_ID
 
 _NUM_SPECIAL_IDS = 3
@@ -121,7 +121,8 @@ class SentencePieceVocabulary(_SharedBehaviour):
     """Reads and checks the model.
 
     Args:
-      path: A SentencePiece model file, local or `gs://`.
+      path: A SentencePiece model file, local or `gs://`, or a model of the
+        hub, `hf://org/name`.
       extra_ids: Sentinels on top of the model's pieces; T5 has 100.
 
     Raises:
@@ -129,7 +130,7 @@ class SentencePieceVocabulary(_SharedBehaviour):
         has other ids for padding, end of sequence or unknown than 0, 1, 2.
     """
     super().__init__(extra_ids)
-    self.path = str(path)
+    self.path = hub.vocabulary_file(str(path))
     model = _read(self.path)
     self._processor = _processor(model, extra_ids, self.path)
     self._digest = hashlib.sha256(model).hexdigest()

@@ -10,13 +10,14 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TASKS = sorted((ROOT / "tasks").rglob("*.py"))
 
-_BASE = {"types", "paths"}
+_BASE = {"types", "paths", "hub"}
 _CORE = _BASE | {"prompts", "model"}
 # What a room may import besides itself. Data is a bridge: what the network sees
 # of it are arrays.
 ALLOWED = {
   "types": set(),
   "paths": set(),
+  "hub": set(),
   "metrics": _BASE,
   "prompts": _BASE,
   "model": _BASE | {"prompts"},
