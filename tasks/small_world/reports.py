@@ -74,6 +74,7 @@ def main() -> None:
   found = itertools.islice(reports(arguments.seed), arguments.num_documents)
   # As sentences: none begins with a capital letter, so no rule could cut them.
   text = "".join(json.dumps({"text": each}) + "\n" for each in found)
+  paths.make_writable_dir(arguments.output.parent)
   paths.write_text(arguments.output, text)
 
 
