@@ -72,7 +72,7 @@ def _download(path: str, patterns: tuple[str, ...]) -> str:
 
 def _library(path: str) -> Any:
   try:
-    import huggingface_hub
+    import huggingface_hub  # pyright: ignore[reportMissingImports]
   except ImportError as error:
     raise ImportError(
       f"{path} needs the package huggingface_hub; install it with `pip install "
