@@ -1,6 +1,6 @@
 """PPT's Chinese tasks, in the manner of the English ones (Gu et al., 2022).
 
-The paper has no released patterns of them: the words here are this project's.
+Their patterns and words are this project's own, not those of any release.
 They need a vocabulary that writes Chinese, such as mT5's; words of several
 pieces are ranked by their likelihood over their number. Fields are those of the
 data sets as CLUE and their authors give them, a line of JSONL each.
@@ -53,7 +53,14 @@ def _inference() -> PromptedTask:
     words=_RELATIONS,
     gives_way="sentence1",
     format=Format.PAIRS,
+    expand=_agreed,
   )
+
+
+def _agreed(record: Record) -> Iterator[Record]:
+  """Leaves out a pair on whose label its annotators did not agree."""
+  if record["label"] != "-":
+    yield record
 
 
 def _questions(record: Record) -> Iterator[Record]:

@@ -114,5 +114,5 @@ TASKS: dict[str, PromptedTask | ChoiceTask] = {
     expand=_questions,
   ),
 }
-"""By name. AG News is not the paper's, and Yahoo Answers has no released
-pattern: theirs are in its manner."""
+"""By name. AG News is not the paper's; its pattern and that of Yahoo Answers
+are this project's own, in the manner of the others."""

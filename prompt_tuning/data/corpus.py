@@ -90,8 +90,13 @@ def tokenize_corpus(
   output = pathlib.Path(output)
   wanted = _wanted_card(files, vocabulary, text_field)
   if not output.exists():
-    with paths.atomic_directory(output) as folder:
-      _write(files, vocabulary, folder, wanted)
+    try:
+      with paths.atomic_directory(output) as folder:
+        _write(files, vocabulary, folder, wanted)
+    except OSError:
+      # Unless another process was first.
+      if not output.exists():
+        raise
   corpus = open_corpus(output)
   for key, value in wanted.items():
     if corpus.card.get(key) != value:

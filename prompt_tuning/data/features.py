@@ -25,6 +25,8 @@ from prompt_tuning.prompts import layout as layout_lib
 from prompt_tuning.types import EOS_ID
 
 Example = Mapping[str, Any]
+WHOLE = "whole"
+"""A field that says, where it is true, that inputs may not be cut."""
 Features = dict[str, np.ndarray]
 
 _KEYS = ("inputs", "targets")
@@ -343,6 +345,13 @@ class FeatureBuilder:
       prompt_index=self._prompt_index(example, name),
       name=name,
     )
+    if row.tokens_cut and example.get(WHOLE):
+      raise ValueError(
+        f"{name}: the row of a pattern has {len(ids)} tokens, and "
+        f"TASK_FEATURE_LENGTHS allows {self.lengths.inputs}: its answer slot "
+        "may be among what would be cut. Raise the inputs length, or give the "
+        "pattern as few max_tokens"
+      )
     self.input_cuts.count(len(ids), tokens_cut=row.tokens_cut)
     return row.tokens
 

@@ -93,6 +93,8 @@ class FewShot(View):
     share = self.num_train / (self.num_train + self.num_validation)
     most = np.clip(np.round(sizes * share).astype(int), 1, sizes - 1)
     train = _level(self.num_train, most)
+    # What rounding has left over, of classes that both parts take all of.
+    train += _level(self.num_train - int(train.sum()), sizes - 1 - train)
     validation = _level(self.num_validation, sizes - train)
     if max(np.ptp(train), np.ptp(validation)) > 1:
       logging.warning(

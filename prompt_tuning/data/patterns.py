@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from prompt_tuning.data.features import Example
+from prompt_tuning.data.features import WHOLE, Example
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.prompts.layout import MARK
 
@@ -284,7 +284,7 @@ class PVP:
     """
     options = self.options
     if isinstance(options, str):
-      options = fields.get(options, ())
+      options = _listed(fields, options, where)
     inputs = self.pattern.render(
       fields, vocabulary, options=list(options), where=where
     )
@@ -295,6 +295,7 @@ class PVP:
       **fields,
       "inputs": inputs,
       "targets": np.asarray(targets, np.int32),
+      WHOLE: True,
       "inputs_pretokenized": vocabulary.decode(inputs[inputs != MARK].tolist()),
       "targets_pretokenized": bare(word),
     }
@@ -401,6 +402,17 @@ def _check_options(options: Sequence[str], where: str) -> None:
     raise ValueError(
       f"{where}: a choice has 2 to {len(LETTERS)} options, got {len(options)}"
     )
+
+
+def _listed(fields: Mapping[str, Any], name: str, where: str) -> Sequence[str]:
+  value = fields.get(name)
+  is_list = isinstance(value, list | tuple)
+  if not is_list or not all(isinstance(each, str) for each in value):
+    raise ValueError(
+      f"{where}: the field {name!r} must be a list of options, texts, got "
+      f"{value!r}"
+    )
+  return value
 
 
 def _text(fields: Mapping[str, Any], name: str, where: str) -> str:

@@ -32,11 +32,8 @@ def run(folder, name, recipes, *, entry=train.train, **settings):
     **settings,
   }
   if entry is train.train:
-    macros |= {
-      "TRAIN_STEPS": 2,
-      "PROMPT_LENGTH": 3,
-      "MODEL_DIR": str(folder / name),
-    }
+    own = {"TRAIN_STEPS": 2, "PROMPT_LENGTH": 3}
+    macros = own | macros | {"MODEL_DIR": str(folder / name)}
   config.parse(
     ["models/t5_1_1.gin", *recipes],
     [f"{key}={value!r}" for key, value in macros.items()],
@@ -65,15 +62,18 @@ def test_from_running_text_to_a_task(corpus, tmp_path):
   labelled = tmp_path / "train.jsonl"
   rows = [{"sentence": TEXTS[n % 2], "label": n % 2} for n in range(8)]
   labelled.write_text("".join(json.dumps(row) + "\n" for row in rows))
-  pretrained = run(
-    tmp_path,
-    "pretrained",
-    ["runs/prompt_pretrain.gin"],
-    TASK_FEATURE_LENGTHS={"inputs": 64, "targets": 3},
-    **corpus,
-    **{"held_out.HeldOutLoss.num_batches": 1},
-  )
-  assert pretrained.step == 2
+  # The second run goes on where the first has ended.
+  for steps in (2, 4):
+    pretrained = run(
+      tmp_path,
+      "pretrained",
+      ["runs/prompt_pretrain.gin"],
+      TASK_FEATURE_LENGTHS={"inputs": 64, "targets": 3},
+      TRAIN_STEPS=steps,
+      **corpus,
+      **{"held_out.HeldOutLoss.num_batches": 1},
+    )
+    assert pretrained.step == steps
   assert "next_sentence_prediction/loss" in pretrained.metrics
   prompt = tmp_path / "pretrained" / "prompts" / "best.npy"
   tuned = run(

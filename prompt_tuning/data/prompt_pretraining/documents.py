@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from prompt_tuning import paths
 from prompt_tuning.data import sources
@@ -103,8 +104,13 @@ def read_documents(
     "vocabulary": vocabulary.fingerprint,
   }
   if not output.exists():
-    with paths.atomic_directory(output) as folder:
-      _write(files, vocabulary, folder, wanted, num_workers=num_workers)
+    try:
+      with paths.atomic_directory(output) as folder:
+        _write(files, vocabulary, folder, wanted, num_workers=num_workers)
+    except OSError:
+      if not output.exists():
+        raise
+      logging.info("Another process has written %s first.", output)
   documents = open_documents(output)
   for key, value in wanted.items():
     if documents.card.get(key) != value:
@@ -211,6 +217,11 @@ def _texts(files: Sequence[str], text_field: str) -> Iterator[Any]:
         )
       if sum(map(len, text)) <= _LONGEST:
         yield text
+      else:
+        logging.warning(
+          "%s: left out, a document of over %d characters.",
+          *(record.where, _LONGEST),
+        )
 
 
 def _source(file: str) -> dict[str, Any]:

@@ -16,6 +16,11 @@ from prompt_tuning.data.prompt_pretraining.documents import Documents
 
 Fields = dict[str, Any]
 
+
+class NoQuestion(ValueError):
+  """Nothing can be asked about a sentence, of its own documents."""
+
+
 UNRELATED, SAME_DOCUMENT, ADJACENT = "no", "maybe", "yes"
 SHARES: Mapping[int, tuple[int, tuple[int, int, int, int]]] = {
   2: (1, (0, 0, 0, 0)),
@@ -116,7 +121,7 @@ def next_sentence_prediction(
         "second": sentence(second),
         "label": label,
       }
-  raise ValueError(
+  raise NoQuestion(
     f"sentence {number} was paired with none in {_TRIES} tries; its document "
     "has too few sentences, or the others are of another length"
   )
@@ -152,7 +157,11 @@ def _selection(
   sentence = pool.documents.sentence
   query = sentence(number)
   own = pool.documents.document_of(number)
-  truth = sentence(int(rng.choice(pool.neighbours(number))))
+  beside = [sentence(n) for n in pool.neighbours(number)]
+  beside = [text for text in beside if text != query]
+  if not beside:
+    raise NoQuestion(f"sentence {number} has itself beside it alone")
+  truth = beside[int(rng.integers(len(beside)))]
   wrong: list[str] = []
 
   def take(found: np.ndarray, amount: int) -> bool:
@@ -182,7 +191,7 @@ def _selection(
         break
       del wrong[had:]
   if len(wrong) != count - 1:
-    raise ValueError(
+    raise NoQuestion(
       f"a question about sentence {number} has {len(wrong)} wrong options "
       f"where {count - 1} were asked for; give more or longer documents"
     )

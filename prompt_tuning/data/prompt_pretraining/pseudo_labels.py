@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import functools
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,10 +17,10 @@ import numpy as np
 from absl import logging
 
 from prompt_tuning.data import patterns, sources
-from prompt_tuning.data.features import Example, FeatureLengths
+from prompt_tuning.data.features import WHOLE, Example, FeatureLengths
 from prompt_tuning.data.patterns import PVP, Pattern
 from prompt_tuning.data.prompt_pretraining import documents as documents_lib
-from prompt_tuning.data.prompt_pretraining.stream import Split, held_out
+from prompt_tuning.data.prompt_pretraining.stream import Split
 from prompt_tuning.data.prompt_pretraining.wording import STARS, Format, Wording
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.types import enum_member
@@ -91,7 +92,8 @@ class SentenceInputs:
       text = documents.sentence(int(number))
       ids = pattern.render({"sentence": text}, vocabulary)
       # Nobody reads the target; a row has to have one.
-      found.append({"inputs": ids, "targets": end, "inputs_pretokenized": text})
+      row = {"inputs": ids, "targets": end, "inputs_pretokenized": text}
+      found.append({**row, WHOLE: True})
     return found
 
 
@@ -105,7 +107,8 @@ class PseudoLabelInputs:
     verbalizer: The word of each label, as text; by default labels are words.
     thresholds: By label, above what confidence a sentence is taken.
     wording: In which words.
-    split: Which sentences; validation has one in twenty, drawn by number.
+    split: Which sentences; validation has one in twenty, by its text: the same
+      text is in one split.
     text_field: The field of the sentence.
     label_field: That of the label.
     confidence_field: That of the confidence, 0 to 1.
@@ -163,8 +166,8 @@ class PseudoLabelInputs:
     Raises:
       ValueError: As `check`, of any line; or no sentence of a label is left.
     """
-    del lengths
-    self._pvp.check(vocabulary)
+    pvp = self.wording.sentence_pvp(self.verbalizer, max_tokens=lengths.inputs)
+    pvp.check(vocabulary)
     texts: list[str] = []
     labels: list[str] = []
     seen = collections.Counter[str]()
@@ -175,7 +178,9 @@ class PseudoLabelInputs:
         if confidence > self.thresholds[label]:
           texts.append(text)
           labels.append(label)
-    is_mine = held_out(len(texts)) == (self.split is Split.VALIDATION)
+    is_mine = [
+      _is_held_out(text) == (self.split is Split.VALIDATION) for text in texts
+    ]
     kept = np.flatnonzero(is_mine)
     texts, labels = [texts[n] for n in kept], [labels[n] for n in kept]
     counts = {label: labels.count(label) for label in self.verbalizer}
@@ -190,7 +195,7 @@ class PseudoLabelInputs:
         "thresholds"
       )
     return PseudoLabelStream(
-      texts, labels, pvp=self._pvp, vocabulary=vocabulary, seed=seed
+      texts, labels, pvp=pvp, vocabulary=vocabulary, seed=seed
     )
 
   @property
@@ -219,6 +224,10 @@ class PseudoLabelInputs:
         f"{given!r}"
       )
     return text, label, confidence
+
+
+def _is_held_out(text: str) -> bool:
+  return zlib.crc32(text.encode()) % 20 == 0
 
 
 class PseudoLabelStream:

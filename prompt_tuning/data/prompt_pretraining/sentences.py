@@ -11,7 +11,7 @@ _WIDE_CLOSE = _QUOTES + "\uff09"
 # A stop, what closes behind it, and the space in front of what may begin a
 # sentence; or a Chinese stop, which needs no space.
 _BOUNDARY = re.compile(
-  rf"(?P<stop>[.!?\u2026]+)(?P<close>[\"'{_QUOTES})\]]*)\s+"
+  rf"(?<![.!?\u2026])(?P<stop>[.!?\u2026]++)(?P<close>[\"'{_QUOTES})\]]*)\s+"
   rf"(?=[\"'{_OPEN_QUOTES}(\[]*[A-Z0-9])"
   rf"|(?<=[{_WIDE_STOPS}])[{_WIDE_CLOSE}]*(?![{_WIDE_STOPS}{_WIDE_CLOSE}])"
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import functools
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,8 +23,8 @@ from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.types import enum_member
 
 _ORDER, _EXAMPLE, _SPLIT = range(3)
-_HELD_OUT_SHARE = 0.05
-_MIN_SENTENCES, _MIN_TOKENS = 5, 5
+_TRIES = 20
+_MIN_SENTENCES, _MIN_TOKENS, _MAX_TOKENS = 5, 5, 512
 
 
 class Split(enum.Enum):
@@ -92,7 +93,6 @@ class PretrainingInputs:
       ValueError: A file is malformed, the cache is another's, or there are too
         few documents that are long enough.
     """
-    del lengths  # A pattern has budgets of its own.
     self._check_words(vocabulary)
     documents = documents_lib.read_documents(
       self.files,
@@ -109,6 +109,7 @@ class PretrainingInputs:
       split=Split(self.split),
       vocabulary=vocabulary,
       min_characters=self._min_characters,
+      max_tokens=lengths.inputs,
       seed=seed,
     )
 
@@ -156,6 +157,7 @@ class PretrainingStream:
     split: Split,
     vocabulary: Vocabulary,
     min_characters: int,
+    max_tokens: int,
     seed: int,
   ):
     """Finds the sentences that may be asked about.
@@ -166,7 +168,7 @@ class PretrainingStream:
     """
     self._vocabulary = vocabulary
     self._seed = seed
-    self._card = {
+    described = {
       "kind": "prompt pre-training",
       "documents": documents.fingerprint,
       "form": form.value,
@@ -176,6 +178,8 @@ class PretrainingStream:
       "min_characters": min_characters,
       "seed": seed,
     }
+    # As a checkpoint gives it back: lists for tuples.
+    self._card = json.loads(json.dumps(described))
     self._pool = _pool(documents, split, min_characters)
     self._first = _beginnings(self._pool)
     if not self._first.size:
@@ -186,7 +190,9 @@ class PretrainingStream:
       )
     self._order = functools.lru_cache(maxsize=2)(self._draw_order)
     self._make = _maker(form, num_options)
-    self._pvp = functools.cache(functools.partial(wording.pvp, form))
+    self._pvp = functools.cache(
+      functools.partial(wording.pvp, form, max_tokens=max_tokens)
+    )
 
   @property
   def examples_per_epoch(self) -> int:
@@ -198,6 +204,12 @@ class PretrainingStream:
     epoch, index = divmod(number, self._first.size)
     rng = np.random.default_rng([self._seed, _EXAMPLE, epoch, index])
     sentence = int(self._first[self._order(epoch)[index]])
+    # A sentence that nothing can be asked about gives way to another.
+    for _ in range(_TRIES - 1):
+      try:
+        return self._make(self._pool, sentence, rng)
+      except examples_lib.NoQuestion:
+        sentence = int(rng.choice(self._first))
     return self._make(self._pool, sentence, rng)
 
   def example(self, number: int) -> Example:
@@ -213,11 +225,6 @@ class PretrainingStream:
   def _draw_order(self, epoch: int) -> np.ndarray:
     rng = np.random.default_rng([self._seed, _ORDER, epoch])
     return rng.permutation(self._first.size)
-
-
-def held_out(count: int) -> np.ndarray:
-  """Returns which of so many are held out for validation, bool [count]."""
-  return np.random.default_rng(_SPLIT).random(count) < _HELD_OUT_SHARE
 
 
 def counts_of(form: Format, num_options: Sequence[int] | None) -> Sequence[int]:
@@ -260,12 +267,16 @@ def _pool(
 ) -> Pool:
   """Returns what may be asked about: of documents of five such sentences."""
   sizes = np.diff(documents.sentence_ends, prepend=0)
-  allowed = (documents.token_counts >= _MIN_TOKENS) & (sizes >= min_characters)
+  counts = documents.token_counts
+  # What is longer is a list or a table rather than a sentence, and fits no row.
+  allowed = (counts >= _MIN_TOKENS) & (counts <= _MAX_TOKENS)
+  allowed &= sizes >= min_characters
   ends = documents.document_ends
   starts = np.concatenate([[0], ends[:-1]])
-  counts = np.add.reduceat(allowed, starts)
-  is_mine = held_out(ends.size) == (split is Split.VALIDATION)
-  keeps = (counts >= _MIN_SENTENCES) & is_mine
+  kept = np.add.reduceat(allowed, starts)
+  is_held_out = np.random.default_rng(_SPLIT).random(ends.size) < 0.05
+  is_mine = is_held_out == (split is Split.VALIDATION)
+  keeps = (kept >= _MIN_SENTENCES) & is_mine
   if keeps.sum() < 6:
     raise ValueError(
       f"{int(keeps.sum())} of {ends.size} documents are in the split "

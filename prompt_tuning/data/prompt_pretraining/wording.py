@@ -68,19 +68,24 @@ class Wording:
   letter: str = "[{letter}]"
   sentence: str = "{sentence}<X>"
 
-  def pvp(self, form: Format, num_options: int = 0) -> PVP:
+  def pvp(
+    self, form: Format, num_options: int = 0, *, max_tokens: int | None = None
+  ) -> PVP:
     """Returns the pattern and verbalizer of a format.
 
     Args:
       form: The format.
       num_options: Of a choice; it decides which letters are answers and, in the
         unified form, how many tokens there are.
+      max_tokens: Of a row, where there are fewer than the paper's.
     """
     if form is Format.PAIRS:
       labels = (UNRELATED, SAME_DOCUMENT, ADJACENT)
       return PVP(
         pattern=Pattern(
-          text=self.pair, gives_way=("first", "second"), max_tokens=512 - _SOFT
+          text=self.pair,
+          gives_way=("first", "second"),
+          max_tokens=_least(512 - _SOFT, max_tokens),
         ),
         verbalizer=dict(zip(labels, self.relations, strict=True)),
         ends=True,
@@ -93,7 +98,7 @@ class Wording:
         text=self.choice,
         budgets={"query": query, "options": option},
         gives_way="query",
-        max_tokens=(768 if is_unified else 1024) - _SOFT,
+        max_tokens=_least((768 if is_unified else 1024) - _SOFT, max_tokens),
         item=self.item,
       ),
       label_field="answer",
@@ -102,16 +107,25 @@ class Wording:
       ends=True,
     )
 
-  def sentence_pvp(self, verbalizer: Mapping[str, str]) -> PVP:
+  def sentence_pvp(
+    self, verbalizer: Mapping[str, str], *, max_tokens: int | None = None
+  ) -> PVP:
     """Returns those of a labelled sentence.
 
     Args:
       verbalizer: The word of each label, as text.
+      max_tokens: See `pvp`.
     """
     return PVP(
       pattern=Pattern(
-        text=self.sentence, gives_way="sentence", max_tokens=368 - _SOFT
+        text=self.sentence,
+        gives_way="sentence",
+        max_tokens=_least(368 - _SOFT, max_tokens),
       ),
       verbalizer=verbalizer,
       ends=True,
     )
+
+
+def _least(most: int, max_tokens: int | None) -> int:
+  return most if max_tokens is None else min(most, max_tokens)

@@ -61,6 +61,14 @@ def test_parts_are_balanced_and_disjoint(seed):
   assert not set(numbers(train)) & set(numbers(validation))
 
 
+def test_both_parts_are_as_many_as_was_asked_for():
+  # Thirteen classes of five: half of five rounds to two.
+  examples = split(**{name: 5 for name in "abcdefghijklm"})
+  train, validation = both(examples)
+  assert len(train) == len(validation) == 32
+  assert not set(numbers(train)) & set(numbers(validation))
+
+
 def test_the_seed_decides():
   examples = split(a=100, b=100)
   first, again, other = (

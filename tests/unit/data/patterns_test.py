@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from prompt_tuning import paths
+from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.patterns import ANSWER, END, LETTERS, PVP, Pattern
 from prompt_tuning.data.vocabularies import (
   ByteVocabulary,
@@ -189,6 +190,23 @@ def test_items_are_checked_against_the_vocabulary():
   made = pair(CHOICE, options=("a", "b"), item="[~]{option}")
   with pytest.raises(ValueError, match=r"has no piece \[~\]"):
     made.check(VOCABULARY)
+
+
+def test_a_row_that_its_lengths_would_cut_is_refused():
+  example = pair().example({"sentence": "film " * 9, "label": 1}, VOCABULARY)
+  lengths = FeatureLengths(inputs=8, targets=2)
+  builder = FeatureBuilder(lengths, vocab_size=VOCABULARY.vocab_size)
+  with pytest.raises(ValueError, match="row of a pattern has 12 tokens, and"):
+    builder.batch([example])
+
+
+def test_options_are_a_list():
+  made = pair(CHOICE, options="choices")
+  fields = {"sentence": "film", "label": 1, "choices": "cat dog"}
+  with pytest.raises(
+    ValueError, match=r"here: the field 'choices' must be a l"
+  ):
+    made.example(fields, VOCABULARY, where="here")
 
 
 def test_a_vocabulary_without_sentinels():

@@ -109,6 +109,21 @@ def test_chinese_tasks(task, form):
   assert answer in {a.replace(" ", "") for a in pvp.answers}
 
 
+def test_pairs_without_a_label_are_left_out(tmp_path):
+  rows = [
+    {"sentence1": "a", "sentence2": "b", "label": label}
+    for label in ("neutral", "-", "entailment")
+  ]
+  path = tmp_path / "ocnli.jsonl"
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  task = ppt_chinese.TASKS["ocnli"]
+  readers = pattern_tasks.from_files(
+    {"train": str(path)}, ppt.pvp("ocnli", "plain"), expand=task.expand
+  )
+  labels = [row["label"] for row in readers["train"]()]
+  assert labels == ["neutral", "entailment"]
+
+
 def test_the_answer_of_c3_is_one_of_its_options(tmp_path):
   row = {"context": "a", "question": "b", "choice": ["c", "d"], "answer": "d"}
   path = tmp_path / "c3.jsonl"

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from prompt_tuning.data.features import FeatureLengths
+from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
 from prompt_tuning.data.patterns import LETTERS
 from prompt_tuning.data.prompt_pretraining import documents as documents_lib
 from prompt_tuning.data.prompt_pretraining import examples
@@ -179,6 +179,42 @@ def test_numbers_and_seed_decide(make):
   )
   assert first == again
   assert first != other
+
+
+def test_what_a_checkpoint_keeps_is_what_it_was(make):
+  card = make("unified", wording=Wording()).card()
+  assert json.loads(json.dumps(card)) == card
+
+
+def test_a_sentence_without_a_question_gives_way(tmp_path):
+  documents = [[sentence(d, n) for n in range(6)] for d in range(60)]
+  # Beside each other the same, or longer than any row.
+  documents += [["the very same sentence"] * 6] * 20
+  documents += [["so long a list " * 200] * 6] * 20
+  inputs = PretrainingInputs(
+    files=[write(tmp_path / "a.jsonl", documents)],
+    cache=str(tmp_path / "cache"),
+    form="next_sentence_selection",
+    num_workers=1,
+  )
+  stream = inputs.stream(VOCABULARY, LENGTHS, seed=0)
+  for number in range(stream.examples_per_epoch):
+    fields = stream.fields(number)
+    assert fields["query"] != fields["options"][LETTERS.index(fields["answer"])]
+    assert "list" not in fields["query"]
+
+
+@pytest.mark.parametrize("form", QUESTIONS)
+def test_a_short_row_keeps_its_slot(make, form, file, tmp_path):
+  lengths = FeatureLengths(inputs=900, targets=12)
+  long = PretrainingInputs(
+    files=[file], cache=str(tmp_path / "cache"), form=form, num_workers=1
+  ).stream(VOCABULARY, lengths, seed=0)
+  builder = FeatureBuilder(lengths, vocab_size=VOCABULARY.vocab_size)
+  slot = VOCABULARY.vocab_size - 1
+  for number in range(40):
+    batch = builder.batch([long.example(number)])
+    assert (batch["encoder_input_tokens"] == slot).sum() == 1
 
 
 def test_an_epoch_begins_once_from_each_sentence(make):
