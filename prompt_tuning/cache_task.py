@@ -1,8 +1,5 @@
 """`python -m prompt_tuning.cache_task`: writes a seqio Task for the cache."""
 
-from absl import flags
-
-from prompt_tuning import config
 from prompt_tuning.runs import main as main_lib
 
 
@@ -11,11 +8,9 @@ def main(argv: list[str]) -> None:
   del argv
   from prompt_tuning.data import seqio_cache
 
-  main_lib.parse(seqio_cache.cache_task)
-  if flags.FLAGS.dry_run:
-    print(config.resolved_text(seqio_cache.cache_task))
-  else:
-    print(config.call(seqio_cache.cache_task))
+  result = main_lib.call(seqio_cache.cache_task)
+  if result is not None:
+    print(result)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,6 @@ python -m prompt_tuning.convert --gin_file=models/embedded.gin \
   --gin.PROMPT_OUTPUT="'runs/sentiment_peft'"
 """
 
-from absl import flags
-
-from prompt_tuning import config
 from prompt_tuning.runs import main as main_lib
 
 
@@ -17,11 +14,7 @@ def main(argv: list[str]) -> None:
   del argv
   from prompt_tuning.runs import convert
 
-  main_lib.parse(convert.convert)
-  if flags.FLAGS.dry_run:
-    print(config.resolved_text(convert.convert))
-  else:
-    config.call(convert.convert)
+  main_lib.call(convert.convert)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,5 @@
 """`python -m prompt_tuning.export`: writes a backbone in another format."""
 
-from absl import flags
-
-from prompt_tuning import config
 from prompt_tuning.runs import main as main_lib
 
 
@@ -11,11 +8,7 @@ def main(argv: list[str]) -> None:
   del argv
   from prompt_tuning.runs import export
 
-  main_lib.parse(export.export)
-  if flags.FLAGS.dry_run:
-    print(config.resolved_text(export.export))
-  else:
-    config.call(export.export)
+  main_lib.call(export.export)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,6 @@ python -m prompt_tuning.neighbors --gin_file=models/embedded.gin \
   --gin.PROMPT_FILE="'runs/sentiment/prompts/best.npy'"
 """
 
-from absl import flags
-
-from prompt_tuning import config
 from prompt_tuning.runs import main as main_lib
 
 
@@ -16,11 +13,9 @@ def main(argv: list[str]) -> None:
   del argv
   from prompt_tuning.runs import neighbors
 
-  main_lib.parse(neighbors.neighbors)
-  if flags.FLAGS.dry_run:
-    print(config.resolved_text(neighbors.neighbors))
-  else:
-    print(config.call(neighbors.neighbors))
+  result = main_lib.call(neighbors.neighbors)
+  if result is not None:
+    print(result)
 
 
 if __name__ == "__main__":

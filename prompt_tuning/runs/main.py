@@ -75,6 +75,24 @@ def parse(
   )
 
 
+def call(entry: Callable[..., Any]) -> Any:
+  """Calls `entry` as the flags say; with --dry_run, shows its configuration.
+
+  For what is no run, of which shapes would tell nothing.
+
+  Args:
+    entry: What is called.
+
+  Returns:
+    What it returns; None of a dry run.
+  """
+  parse(entry)
+  if FLAGS.dry_run:
+    print(config.resolved_text(entry))
+    return None
+  return config.call(entry)
+
+
 def settings(entry: Callable[..., Any]) -> dict[str, str]:
   """Returns the settings that change what is learned, by full name."""
   lines = config.resolved_text(entry).splitlines()

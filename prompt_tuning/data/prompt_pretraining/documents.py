@@ -226,8 +226,16 @@ def _texts(files: Sequence[str], text_field: str) -> Iterator[Any]:
 
 def _source(file: str) -> dict[str, Any]:
   try:
-    with open(file, "rb") as stream:
-      digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    state = os.stat(file)
+    digest = _digest(file, state.st_size, state.st_mtime_ns)
   except OSError as error:
     raise ValueError(f"cannot read {file!r}: {error}") from error
   return {"name": os.path.basename(file), "sha256": digest}
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest(file: str, size: int, changed: int) -> str:
+  """Returns the digest of a file, once for as long as it stays as it is."""
+  del size, changed
+  with open(file, "rb") as stream:
+    return hashlib.file_digest(stream, "sha256").hexdigest()
