@@ -2,8 +2,8 @@
 
 Of an encoder-decoder each layer has three prefixes or one: in front of what the
 encoder reads of itself, of what the decoder reads of itself, and of what it
-reads of the encoder (sec. 4.2). They have no relative position: every query
-sees them from the same distance.
+reads of the encoder (sec. 4.2). They have no relative position, unless asked
+for: every query sees them from the same distance.
 
 They are trained through a network that is shared by the layers of a stack and
 folded away afterwards (sec. 4.3): `fold` gives what is left.
@@ -11,6 +11,7 @@ folded away afterwards (sec. 4.3): `fold` gives what is left.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -22,6 +23,8 @@ from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.layers import FAN_IN_NORMAL
 from prompt_tuning.model.method import Method, parameter
 from prompt_tuning.types import Array, Float, Params
+
+_STACKS = ("encoder", "cross", "past")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,15 +39,30 @@ class PrefixTuning(Method):
   Attributes:
     length: P.
     hidden: M; None to train keys and values themselves, which is less stable.
+    stacks: Which prefixes there are, of "encoder", "cross" (what the decoder
+      reads of the encoder) and "past" (what it reads of itself). PEFT has the
+      last alone.
+    has_positions: Whether queries see a prefix of their own stack at the
+      positions just in front of them, as PEFT's do.
 
   Raises:
-    ValueError: If the length or the width is below 1.
+    ValueError: If the length or the width is below 1, there is no stack or it
+      is unknown.
   """
 
   length: int = 10
   hidden: int | None = 512
+  stacks: Sequence[str] = _STACKS
+  has_positions: bool = False
 
   def __post_init__(self):
+    # A configuration file may pass a list, which would not hash.
+    object.__setattr__(self, "stacks", tuple(self.stacks))
+    if not self.stacks or set(self.stacks) - set(_STACKS):
+      raise ValueError(
+        f"PrefixTuning.stacks must name some of {', '.join(_STACKS)}, got "
+        f"{list(self.stacks)}."
+      )
     for name in ("length", "hidden"):
       value = getattr(self, name)
       if value is not None and value < 1:
@@ -54,7 +72,13 @@ class PrefixTuning(Method):
 
   def prefix(self, config: T5Config) -> nn.Module:
     """Returns the module that computes all prefixes."""
-    return Prefix(config=config, length=self.length, hidden=self.hidden)
+    return Prefix(
+      config=config,
+      length=self.length,
+      hidden=self.hidden,
+      stacks=tuple(self.stacks),
+      has_positions=self.has_positions,
+    )
 
 
 class Prefix(nn.Module):
@@ -64,11 +88,15 @@ class Prefix(nn.Module):
     config: The model's shape.
     length: P.
     hidden: M, None for keys and values as they are.
+    stacks: Which prefixes there are.
+    has_positions: Whether they stand at positions.
   """
 
   config: T5Config
   length: int
   hidden: int | None
+  stacks: tuple[str, ...] = _STACKS
+  has_positions: bool = False
 
   @nn.compact
   def __call__(self) -> CompiledPrompt:
@@ -78,11 +106,13 @@ class Prefix(nn.Module):
       encoder=self._of_layers("encoder", config.num_encoder_layers),
       cross=self._of_layers("cross", config.num_decoder_layers),
       past=self._of_layers("past", config.num_decoder_layers),
-      has_positions=False,
+      has_positions=self.has_positions,
     )
 
   def _of_layers(self, name: str, num_layers: int) -> Any:
     """Returns keys and values of each layer as `model.stack` takes them."""
+    if name not in self.stacks:
+      return None
     config = self.config
     shape = (num_layers, 2, self.length, config.num_heads, config.head_dim)
     if self.hidden is None:
@@ -181,6 +211,7 @@ def fold(
       ("cross", compiled.cross),
       ("past", compiled.past),
     )
+    if part is not None
   }
   direct = dataclasses.replace(method, hidden=None)
   return direct, {**params, "prefix": folded}

@@ -21,13 +21,14 @@ class CompiledPrompt:
 
   Attributes:
     encoder: What inputs attend to: `KeysValues` [N, P, H, K] for each encoder
-      layer, see `model.stack`.
-    cross: What targets attend to, for each decoder layer.
+      layer, see `model.stack`; None for nothing, which only the prefixes of a
+      method may leave out.
+    cross: What targets attend to, for each decoder layer, or None likewise.
     rows: [B], the prompt that each row reads; None where there is only one.
     past: What targets attend to in front of themselves, for each decoder layer;
       None of a soft prompt, which the encoder alone reads.
-    has_positions: Whether inputs see it at the positions just in front of
-      them, or without a bias of position.
+    has_positions: Whether inputs see `encoder`, and targets `past`, at the
+      positions just in front of them, or without a bias of position.
   """
 
   encoder: Any
@@ -39,12 +40,21 @@ class CompiledPrompt:
   @property
   def num_prompts(self) -> int:
     """N."""
-    return jax.tree.leaves(self.encoder)[0].shape[0]
+    return self._any.shape[0]
 
   @property
   def length(self) -> int:
     """P, in tokens."""
-    return jax.tree.leaves(self.encoder)[0].shape[-3]
+    return self._any.shape[-3]
+
+  @property
+  def _any(self) -> Array:
+    return jax.tree.leaves((self.encoder, self.cross, self.past))[0]
+
+  @property
+  def positions(self) -> Int[Array, "1 P"]:
+    """The positions just in front of position 0."""
+    return jnp.arange(-self.length, 0, dtype=jnp.int32)[None]
 
   def for_rows(self, prompt_index: Int[Array, " B"] | None) -> "CompiledPrompt":
     """Returns the same prompts for a batch whose rows name theirs.

@@ -58,11 +58,13 @@ class Cache:
     index: The step to come, a scalar; the only leaf without a batch in front.
     visible: [B, L], which encoder positions may be attended to.
     layers: A `LayerCache` for each layer, see `model.stack`.
+    ahead: How many positions what stands in front of the targets has.
   """
 
   index: Array
   visible: Array
   layers: Any
+  ahead: int = struct.field(pytree_node=False, default=0)
 
 
 Attend = Callable[[Float[Array, "B T D"]], Float[Array, "B T V"]]
@@ -95,6 +97,7 @@ class DecoderLayer(nn.Module):
     mask: Bool[Array, "#B 1 T T"],
     cross_mask: Bool[Array, "B 1 #T L"],
     bias: Float[Array, "#B H T T"],
+    past_bias: Float[Array, "#B H T P"] | None,
     rows: Int[Array, " B"] | None,
     deterministic: bool,
   ) -> tuple[Float[Array, "B T D"], None]:
@@ -107,6 +110,7 @@ class DecoderLayer(nn.Module):
       mask=mask,
       bias=bias,
       prompt=ahead.past,
+      prompt_bias=past_bias,
       deterministic=deterministic,
     )
     x = x + dropout(self, y, deterministic=deterministic)
@@ -135,6 +139,7 @@ class DecoderLayer(nn.Module):
     index: Int[Array, ""],
     visible: Bool[Array, "B 1 1 L"],
     bias: Float[Array, "1 H 1 T"],
+    past_bias: Float[Array, "1 H 1 P"] | None,
   ) -> tuple[Float[Array, "B 1 D"], LayerCache]:
     """Returns the residual stream of one position, and the grown cache."""
     y = self.pre_self_attention_layer_norm(x)
@@ -147,7 +152,12 @@ class DecoderLayer(nn.Module):
     )
     written = jnp.arange(past.keys.shape[1])[None, None, None, :] <= index
     x = x + self.self_attention(
-      y, past, mask=written, bias=bias, prompt=cache.ahead
+      y,
+      past,
+      mask=written,
+      bias=bias,
+      prompt=cache.ahead,
+      prompt_bias=past_bias,
     )
     y = self.pre_cross_attention_layer_norm(x)
     x = x + self.encoder_decoder_attention(y, cache.encoded, mask=visible)
@@ -169,8 +179,8 @@ class Decoder(nn.Module):
       DecoderLayer,
       config,
       num_layers=config.num_decoder_layers,
-      methods={"__call__": 6, "cross_keys_values": 1, "decode_step": 3},
-      static=(5,),
+      methods={"__call__": 7, "cross_keys_values": 1, "decode_step": 4},
+      static=(6,),
       method=self.method,
     )
     self.decoder_norm = layer_norm(config)
@@ -208,9 +218,11 @@ class Decoder(nn.Module):
   ) -> Float[Array, "B T D"]:
     """Returns what logits are taken from at all positions, teacher forced."""
     bias = self.relpos_bias(positions, positions)
-    own = rows = None
+    own = rows = past_bias = None
     if prompt is not None:
       own, rows = _ahead(prompt), prompt.rows
+      if _num_ahead(prompt):
+        past_bias = self.relpos_bias(positions, prompt.positions)
     x = dropout(self, x, deterministic=deterministic)
     x, _ = run_layers(
       self.layers,
@@ -221,6 +233,7 @@ class Decoder(nn.Module):
       mask,
       cross_mask,
       bias,
+      past_bias,
       rows,
       deterministic,
     )
@@ -242,7 +255,7 @@ class Decoder(nn.Module):
     """Returns the cache of a decoder that has read nothing yet."""
     read = self.cross_keys_values(encoded)
     past = None if prompt is None else prompt.past
-    if prompt is not None:
+    if prompt is not None and prompt.cross is not None:
       ahead = jnp.ones((visible.shape[0], prompt.length), visible.dtype)
       visible = jnp.concatenate([ahead, visible], axis=1)
       read = jax.tree.map(
@@ -271,6 +284,7 @@ class Decoder(nn.Module):
         *([] if past is None else [past]),
         is_leaf=lambda x: isinstance(x, KeysValues),
       ),
+      ahead=0 if prompt is None else _num_ahead(prompt),
     )
 
   def decode_step(
@@ -286,22 +300,42 @@ class Decoder(nn.Module):
     bias = self.relpos_bias(
       cache.index[None, None], jnp.arange(length, dtype=jnp.int32)[None]
     )
-    visible = cache.visible[:, None, None, :]
+    past_bias = None
+    if cache.ahead:
+      ahead = jnp.arange(-cache.ahead, 0, dtype=jnp.int32)[None]
+      past_bias = self.relpos_bias(cache.index[None, None], ahead)
     x, layers = run_layers(
-      self.layers, "decode_step", x, cache.layers, cache.index, visible, bias
+      self.layers,
+      "decode_step",
+      x,
+      cache.layers,
+      cache.index,
+      cache.visible[:, None, None, :],
+      bias,
+      past_bias,
     )
     logits = logits_of(self.decoder_norm(x))[:, 0]
-    return logits, Cache(
-      index=cache.index + 1, visible=cache.visible, layers=layers
+    return logits, dataclasses.replace(
+      cache, index=cache.index + 1, layers=layers
     )
+
+
+def _num_ahead(prompt: CompiledPrompt) -> int:
+  """Returns how many positions targets have in front of them."""
+  has = prompt.past is not None and prompt.has_positions
+  return prompt.length if has else 0
 
 
 def _ahead(prompt: CompiledPrompt) -> Any:
   """Returns what each decoder layer reads of a prompt, see `model.stack`."""
-  if not isinstance(prompt.cross, tuple):
-    return Ahead(prompt.cross, prompt.past)
-  past = prompt.past or (None,) * len(prompt.cross)
-  return tuple(map(Ahead, prompt.cross, past))
+  parts = (prompt.cross, prompt.past)
+  given = [part for part in parts if part is not None]
+  if not given:
+    return None
+  if not isinstance(given[0], tuple):
+    return Ahead(*parts)
+  nothing = (None,) * len(given[0])
+  return tuple(map(Ahead, *(part or nothing for part in parts)))
 
 
 def _put_in_front(prompt: Array, own: Array) -> Array:

@@ -129,9 +129,8 @@ class Encoder(nn.Module):
     own = prompt_bias = rows = None
     if prompt is not None:
       own, rows = prompt.encoder, prompt.rows
-    if prompt is not None and prompt.has_positions:
-      ahead = jnp.arange(-prompt.length, 0, dtype=jnp.int32)[None]
-      prompt_bias = self.relpos_bias(positions, ahead)
+    if own is not None and prompt is not None and prompt.has_positions:
+      prompt_bias = self.relpos_bias(positions, prompt.positions)
     x = dropout(self, x, deterministic=deterministic)
     x, read = run_layers(
       self.layers,
