@@ -57,6 +57,7 @@ def _arguments(member: members_lib.Member) -> dict[str, Any]:
     train.train,
     settings=main_lib.settings(train.train),
     config_text=config.config_text(train.train),
+    recipe=main_lib.recipe(member),
   )
 
 

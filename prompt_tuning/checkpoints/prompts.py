@@ -3,7 +3,7 @@
 import os
 
 from prompt_tuning import paths
-from prompt_tuning.checkpoints import peft
+from prompt_tuning.checkpoints.peft import files, soft_prompts
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts.artifact import SavedPrompt
 
@@ -20,12 +20,12 @@ def read(path: paths.PathLike) -> tuple[SavedPrompt, str]:
   Raises:
     ValueError: It is none of these, or broken.
   """
-  if peft.is_adapter(path):
-    adapter = peft.read(path)
-    return SavedPrompt(array=adapter.array, card=None), adapter.base_model
+  if files.is_adapter(path):
+    return soft_prompts.read(path)
   if not paths.exists(path) or paths.as_path(path).is_dir():
     raise ValueError(
       f"{os.fspath(path)} is neither the file of a prompt nor a folder with "
-      f"{peft.CONFIG}; `python -m prompt_tuning.inspect` tells what a path is"
+      f"{files.CONFIG}; `python -m prompt_tuning.inspect` tells what a path is"
     )
-  return artifact.load_prompt(path, allow_missing_card=True), ""
+  saved = artifact.load_prompt(path, allow_missing_card=True)
+  return saved, saved.card.base_model if saved.card else ""

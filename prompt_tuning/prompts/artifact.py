@@ -44,6 +44,9 @@ class PromptCard:
     backbone_dtype: The type that the backbone's weights were kept in. Weights
       in another type are the same backbone, only less exact.
     library_version: The version of this library that wrote it.
+    base_model: What the backbone is called, such as its checkpoint.
+    recipe: The recipes and settings that it was tuned by, as given.
+    licence: What it may be used for, as an SPDX identifier or in words.
   """
 
   length: int
@@ -59,6 +62,9 @@ class PromptCard:
   attention: str = "full"
   backbone_dtype: str = ""
   library_version: str = ""
+  base_model: str = ""
+  recipe: str = ""
+  licence: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

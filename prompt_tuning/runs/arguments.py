@@ -65,6 +65,8 @@ class TrainArguments:
   hardware: Hardware
   settings: Mapping[str, str] | None
   config_text: str | None
+  recipe: str
+  licence: str
 
   @property
   def step_options(self) -> dict[str, Any]:

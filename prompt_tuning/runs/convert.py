@@ -1,5 +1,6 @@
-"""A soft prompt brought from one form into another."""
+"""What was tuned, brought from one form into another."""
 
+import dataclasses
 import enum
 
 import numpy as np
@@ -7,9 +8,12 @@ from absl import logging
 
 from prompt_tuning import paths
 from prompt_tuning.backbone import Backbone
-from prompt_tuning.checkpoints import peft, prompts
+from prompt_tuning.checkpoints import prompts
+from prompt_tuning.checkpoints.peft import methods, soft_prompts
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts.artifact import PromptCard, SavedPrompt
+from prompt_tuning.runs import model_dir, tuned
+from prompt_tuning.runs.network import identity_of
 from prompt_tuning.types import enum_member
 
 
@@ -29,20 +33,23 @@ def convert(
   prompt_index: int | None = None,
   base_model: str = "",
   task: str = "",
+  licence: str = "",
 ) -> None:
-  """Reads a prompt and writes it anew; its numbers stay as they are.
+  """Reads what was tuned and writes it anew; its numbers stay as they are.
 
   Args:
-    backbone: What it was tuned on. Of a prompt with a card that is checked.
+    backbone: What it was tuned on. Where the source says, that is checked.
     source: A prompt of this project, `.npy`; one without a card, such as
-      google's, or of its `numpy_checkpoints`; or a folder of PEFT.
+      google's, or of its `numpy_checkpoints`; a folder of PEFT; or the
+      MODEL_DIR of a run that trained LoRA, IA3 or prefix tuning.
     output: Where to: a file `.npy`, or a folder.
     format: What to write.
     prompt_index: Which prompt of a bank; None takes all.
-    base_model: What PEFT is to call the backbone; by default what the source
-      does, or the backbone's checkpoint.
+    base_model: What to call the backbone; by default what the source does, or
+      the backbone's checkpoint.
     task: What the card is to say that it was tuned on, if the source says
       nothing.
+    licence: What the card is to say of it, likewise.
 
   Raises:
     ValueError: The source is none of these or broken, was tuned on another
@@ -52,7 +59,10 @@ def convert(
   format = enum_member(PromptFormat, format, name="PROMPT_FORMAT")
   if paths.exists(output):
     raise FileExistsError(f"{output} exists; name another output")
-  loaded = backbone.load()
+  if model_dir.is_run(source):
+    _convert_method(backbone, source, output, format, base_model)
+    return
+  fingerprint = backbone.load().fingerprint
   saved, called = prompts.read(source)
   width = backbone.config.embed_dim
   if saved.array.shape[-1] != width:
@@ -60,20 +70,61 @@ def convert(
       f"{source} is a prompt of width {saved.array.shape[-1]}, but the "
       f"backbone has width {width}; choose the model size it was tuned on"
     )
-  artifact.check_backbone(saved, loaded.fingerprint, source=source)
+  artifact.check_backbone(saved, fingerprint, source=source)
   array = _of_bank(saved.array, prompt_index, source=source)
+  card = _card(saved, array, fingerprint)
+  card = dataclasses.replace(
+    card,
+    base_model=base_model or called or backbone.checkpoint or "",
+    task=card.task or task,
+    licence=card.licence or licence,
+  )
   if format is PromptFormat.PEFT:
-    _check_place(saved, source)
-    peft.write(
+    _check_place(card, source)
+    soft_prompts.write(
       output,
       array,
       config=backbone.config,
-      base_model=base_model or called or backbone.checkpoint or "",
+      base_model=card.base_model,
+      card=card,
     )
   else:
-    card = _card(saved, array, loaded.fingerprint, task)
     artifact.save_prompt(output, array, card)
   logging.info("Wrote %s of %s to %s.", list(array.shape), source, output)
+
+
+def _convert_method(
+  backbone: Backbone,
+  source: str,
+  output: str,
+  format: PromptFormat,
+  base_model: str,
+) -> None:
+  """Writes what a run has trained inside of the layers."""
+  found = tuned.read_tuned(source, config=backbone.config)
+  assert found is not None  # It was named.
+  if found.method is None or found.prompt is not None:
+    raise ValueError(
+      f"{source} is the MODEL_DIR of a run that trained "
+      f"{'more than a method' if found.method else 'no method'}; of a prompt, "
+      "name the file, such as its prompts/best.npy"
+    )
+  if format is PromptFormat.PROMPT:
+    raise ValueError(
+      f"{source} holds {type(found.method).__name__} and no soft prompt; "
+      "PROMPT_FORMAT 'peft' is what it can be written as"
+    )
+  fingerprint = backbone.load().fingerprint
+  found.check_backbone(identity_of(fingerprint, backbone.dtype))
+  methods.write(
+    output,
+    found.method,
+    found.read(),
+    config=backbone.config,
+    base_model=base_model or backbone.checkpoint or "",
+    card={"backbone": found.backbone, "step": found.step},
+  )
+  logging.info("Wrote %s of %s to %s.", found.method, source, output)
 
 
 def _of_bank(
@@ -90,15 +141,14 @@ def _of_bank(
   return bank[prompt_index]
 
 
-def _check_place(saved: SavedPrompt, source: str) -> None:
+def _check_place(card: PromptCard, source: str) -> None:
   """Checks that PEFT would use a prompt as it was tuned."""
-  if saved.array.ndim == 3:
+  if card.num_prompts > 1:
     raise ValueError(
-      f"{source} is a bank of {len(saved.array)} prompts, and PEFT keeps one; "
+      f"{source} is a bank of {card.num_prompts} prompts, and PEFT keeps one; "
       "set PROMPT_INDEX"
     )
-  card = saved.card
-  if card and (card.layout, card.attention) != ("prefix", "full"):
+  if (card.layout, card.attention) != ("prefix", "full"):
     raise ValueError(
       f"{source} was tuned with the layout {card.layout!r} and the attention "
       f"{card.attention!r}; PEFT puts a prompt in front and lets it see all"
@@ -106,19 +156,17 @@ def _check_place(saved: SavedPrompt, source: str) -> None:
 
 
 def _card(
-  saved: SavedPrompt, array: np.ndarray, fingerprint: str, task: str
+  saved: SavedPrompt, array: np.ndarray, fingerprint: str
 ) -> PromptCard:
-  bank = array if array.ndim == 3 else array[None]
-  shape = {
-    "num_prompts": bank.shape[0],
-    "length": bank.shape[1],
-    "width": bank.shape[2],
-  }
+  num_prompts, length, width = (
+    array.shape
+    if array.ndim == 3
+    else (
+      1,
+      *array.shape,
+    )
+  )
+  shape = {"num_prompts": num_prompts, "length": length, "width": width}
   if saved.card is None:
-    return PromptCard(backbone=fingerprint, step=0, task=task, **shape)
-  described = {
-    name: getattr(saved.card, name)
-    for name in PromptCard.__dataclass_fields__
-    if name not in shape
-  }
-  return PromptCard(**described, **shape)
+    return PromptCard(backbone=fingerprint, step=0, **shape)
+  return dataclasses.replace(saved.card, **shape)

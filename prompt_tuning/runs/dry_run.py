@@ -230,7 +230,7 @@ def _frozen(
   saved = evaluate_lib.load_prompt(
     backbone, prompt_file, allow_missing_card=allow_missing_card
   )
-  tuned = read_tuned(tuned_dir, prompt_file=prompt_file)
+  tuned = read_tuned(tuned_dir, config=backbone.config, prompt_file=prompt_file)
   if tuned is not None:
     network = abstract_network(backbone, tuned.prompt, method=tuned.method)
   else:
@@ -245,7 +245,8 @@ def _frozen(
     lines.append(_ROW.format(name, f"{_count(part):,}", f"{num_bytes(part):,}"))
   lines.append("trainable: nothing")
   if tuned is not None:
-    lines.append(f"tuned: {tuned.checkpoint}, on the backbone {tuned.backbone}")
+    known = tuned.backbone or "that nothing names"
+    lines.append(f"tuned: {tuned.source}, on the backbone {known}")
   if saved is not None:
     shape = list(saved.array.shape)
     lines.append(f"prompt: {saved.array.dtype}{shape} from {prompt_file}")

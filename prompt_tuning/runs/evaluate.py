@@ -183,7 +183,7 @@ def load_network(
       another backbone, several prompts do not make a bank, or both a prompt and
       a run are given.
   """
-  tuned = read_tuned(tuned_dir, prompt_file=prompt_file)
+  tuned = read_tuned(tuned_dir, config=backbone.config, prompt_file=prompt_file)
   if tuned is not None:
     network = build_network(
       backbone, tuned.prompt, rng=jax.random.key(0), method=tuned.method

@@ -6,9 +6,12 @@ from absl import logging
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints import huggingface, t5x
+from prompt_tuning.methods.merging import merge
 from prompt_tuning.model import quantization
 from prompt_tuning.model.stack import unstack_layers
-from prompt_tuning.types import enum_member
+from prompt_tuning.runs.network import identity_of, merged
+from prompt_tuning.runs.tuned import Tuned, read_tuned
+from prompt_tuning.types import Params, enum_member
 
 
 class ExportFormat(enum.Enum):
@@ -30,6 +33,7 @@ def export(
   format: ExportFormat | str = ExportFormat.T5X,
   step: int = 0,
   dtype: str = "float32",
+  tuned_dir: str | None = None,
 ) -> None:
   """Reads the weights of a backbone and writes them elsewhere.
 
@@ -40,10 +44,12 @@ def export(
     step: The training step to name, for T5X's formats.
     dtype: The type to store, "float32" or "bfloat16"; Hugging Face's is that of
       the backbone.
+    tuned_dir: What is to be merged into it, LoRA, IA3 or weights of its own:
+      the MODEL_DIR of a run, or a folder of PEFT.
 
   Raises:
-    ValueError: If the backbone does not fit or is kept in int8, or the format
-      is unknown.
+    ValueError: If the backbone does not fit or is kept in int8, the format is
+      unknown, or what was tuned belongs to another backbone or does not merge.
     FileExistsError: If the output exists.
   """
   format = enum_member(ExportFormat, format, name="export.format")
@@ -52,7 +58,12 @@ def export(
       "BACKBONE_DTYPE is 'int8', for which neither format has a word; export "
       "from 'float32' or 'bfloat16'."
     )
-  params = unstack_layers(backbone.load().params)
+  loaded = backbone.load()
+  params = unstack_layers(loaded.params)
+  tuned = read_tuned(tuned_dir, config=backbone.config)
+  if tuned is not None:
+    tuned.check_backbone(identity_of(loaded.fingerprint, backbone.dtype))
+    params = _with_tuned(params, tuned)
   if format is ExportFormat.HUGGING_FACE:
     huggingface.write(backbone.config, params, output_dir)
   else:
@@ -61,3 +72,14 @@ def export(
       storage = t5x.Storage.MSGPACK
     t5x.save(params, output_dir, step=step, storage=storage, dtype=dtype)
   logging.info("Wrote %s to %s.", backbone.name, output_dir)
+
+
+def _with_tuned(params: Params, tuned: Tuned) -> Params:
+  if tuned.prompt is not None:
+    raise ValueError(
+      f"{tuned.source} holds a soft prompt, which no weight can take up; it is "
+      "used from its own file"
+    )
+  if tuned.method is None:  # Weights of the backbone itself.
+    return merged(params, tuned.read())
+  return merge(tuned.method, tuned.read(), params)

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from prompt_tuning import paths
-from prompt_tuning.checkpoints import architecture, load, peft
+from prompt_tuning.checkpoints import architecture, load
+from prompt_tuning.checkpoints.peft import files, methods, soft_prompts
 from prompt_tuning.prompts import artifact
 
 _SWEEP, _RUN = "sweep.json", "run.json"
@@ -29,7 +30,7 @@ def describe(path: str) -> str:
   place = paths.as_path(path)
   if not paths.exists(place):
     raise FileNotFoundError(f"there is nothing at {path}")
-  if peft.is_adapter(place):
+  if files.is_adapter(place):
     lines = _adapter(path)
   elif paths.exists(place / _SWEEP):
     lines = _sweep(place)
@@ -59,15 +60,20 @@ def _prompt(path: str) -> Iterator[str]:
 
 
 def _adapter(path: str) -> Iterator[str]:
-  settings = peft.read_config(path)
+  settings = files.read_config(path)
   kind, task = settings.get("peft_type"), settings.get("task_type")
   yield f"a PEFT adapter, {kind} for {task}"
   yield f"base model: {settings.get('base_model_name_or_path')}"
-  if kind == "PROMPT_TUNING" and task == "SEQ_2_SEQ_LM":
-    array = peft.read(path).array
-    yield f"a soft prompt, float32 {list(array.shape)}; convert reads it"
+  if (kind, task) == (soft_prompts.KIND, files.SEQ2SEQ):
+    saved, _ = soft_prompts.read(path)
+    yield f"a soft prompt, float32 {list(saved.array.shape)}; convert reads it"
+  elif methods.is_method(settings):
+    yield "evaluation and inference read it as TUNED_DIR"
   else:
-    yield "not a soft prompt of a T5; convert does not read it"
+    yield "of no kind that is read here, or of no T5"
+  for name, value in (files.read_card(path) or {}).items():
+    if value not in ("", None):
+      yield f"{name}: {value}"
 
 
 def _sweep(place) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import logging as std_logging
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,6 +73,22 @@ def parse(
     [*FLAGS.gin_bindings, *member.bindings, *bindings],
     FLAGS.gin_search_paths,
     entry=entry,
+  )
+
+
+def recipe(member: Member | None = None) -> str:
+  """Returns the recipes and settings as they were given, in one line.
+
+  Args:
+    member: What was read after the flags that all runs share.
+  """
+  member = Member("") if member is None else member
+  files = [*FLAGS.gin_file, *member.gin_files]
+  return shlex.join(
+    [
+      *(f"--gin_file={name}" for name in files),
+      *(f"--gin.{b}" for b in [*FLAGS.gin_bindings, *member.bindings]),
+    ]
   )
 
 

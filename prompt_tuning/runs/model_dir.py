@@ -11,6 +11,13 @@ from prompt_tuning.train.run_identity import RunIdentity
 _RUN_FILE = "run.json"
 
 
+def is_run(path: paths.PathLike) -> bool:
+  """Returns whether a folder is a MODEL_DIR, or a checkpoint in one."""
+  place = paths.as_path(path)
+  folder = place.parent if place.name.startswith("checkpoint_") else place
+  return paths.exists(folder / _RUN_FILE)
+
+
 def check_same_run(model_dir: str, identity: RunIdentity) -> None:
   """Refuses the folder of another run, even if its checkpoints are gone.
 

@@ -53,9 +53,7 @@ class Network:
   @property
   def identity(self) -> str:
     """The backbone of a run: kept less exactly it is another run's."""
-    if self.dtype == "float32":
-      return self.fingerprint
-    return f"{self.fingerprint} in {self.dtype}"
+    return identity_of(self.fingerprint, self.dtype)
 
   def on(self, mesh: Mesh, rules: AxisRules) -> "Network":
     """Returns the network as it computes on a mesh, parameters untouched.
@@ -251,6 +249,11 @@ def check_start(backbone: Backbone, *, from_scratch: bool) -> None:
 
 def _kept_in(backbone: Backbone, *, from_scratch: bool) -> str:
   return "float32" if from_scratch else backbone.dtype
+
+
+def identity_of(fingerprint: str, dtype: str) -> str:
+  """Returns what a run calls a backbone that is kept in a type."""
+  return fingerprint if dtype == "float32" else f"{fingerprint} in {dtype}"
 
 
 def merged(one: Params, other: Params) -> dict[str, Any]:

@@ -422,6 +422,9 @@ def _exporter(a: TrainArguments, network: Network) -> PromptExporter | None:
     layout=prompt.layout_text,
     attention=PromptAttention(prompt.attention).value,
     backbone_dtype=network.dtype,
+    base_model=a.backbone.checkpoint or "",
+    recipe=a.recipe,
+    licence=a.licence,
   )
   return PromptExporter(
     a.model_dir,

@@ -59,6 +59,8 @@ def train(
   hardware: Hardware = ALL_DEVICES,
   settings: Mapping[str, str] | None = None,
   config_text: str | None = None,
+  recipe: str = "",
+  licence: str = "",
 ) -> FitResult:
   """Trains, or goes on where MODEL_DIR left off.
 
@@ -98,6 +100,8 @@ def train(
     hardware: How it lies on the devices.
     settings: What else tells this run from another, by name.
     config_text: A recipe that repeats the run, for `model_dir`.
+    recipe: What the run was called with, for the card of its prompt.
+    licence: What its prompt may be used for, for the card too.
 
   Raises:
     ValueError: If anything does not fit; nothing is written then.

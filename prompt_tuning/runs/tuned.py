@@ -1,25 +1,30 @@
-"""The network that a run has tuned, put together again from its MODEL_DIR.
+"""What a run has tuned inside of a network, or PEFT, put in place again.
 
 A checkpoint holds what was trained; `run.json` beside it says inside of what:
 the method, the soft prompt's shape, and the backbone, which is given anew.
 """
 
 import dataclasses
+import functools
 import os
-import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from absl import logging
 
 from prompt_tuning import paths
 from prompt_tuning.checkpoints import orbax_tree, tree
 from prompt_tuning.checkpoints.load import checkpoint_step, find_checkpoint
+from prompt_tuning.checkpoints.peft import files, methods
 from prompt_tuning.methods import description
+from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.method import Method
 from prompt_tuning.model.stack import stack_layers, unstack_leaves
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import model_dir
 from prompt_tuning.runs.network import Network, merged
 from prompt_tuning.train import partition
+from prompt_tuning.types import Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,29 +32,57 @@ class Tuned:
   """What was tuned, before its weights are read.
 
   Attributes:
-    checkpoint: The best of the run, or the one that was named.
-    step: Its step.
-    backbone: Identity of what it was tuned on.
+    source: Where it is: the best checkpoint of a run, the one that was named,
+      or a folder of PEFT.
+    step: Steps that it has seen, as far as that is known.
+    backbone: Identity of what it was tuned on; None if nothing says it.
     method: What was trained inside of the layers, if anything.
     prompt: The soft prompt, if there was one; it starts at zero.
+    read: Returns the weights, an entry a layer.
   """
 
-  checkpoint: pathlib.Path
+  source: str
   step: int
-  backbone: str
+  backbone: str | None
   method: Method | None
   prompt: PromptSpec | None
+  read: Callable[[], Params]
+
+  def check_backbone(self, identity: str) -> None:
+    """Checks that it was tuned on this backbone, as far as it says so.
+
+    Args:
+      identity: Of the backbone, as `Network.identity`.
+
+    Raises:
+      ValueError: If it was tuned on another.
+    """
+    if self.backbone is None:
+      logging.warning(
+        "Nothing says which backbone %s was tuned on; make sure that it is "
+        "this one.",
+        self.source,
+      )
+    elif self.backbone != identity:
+      raise ValueError(
+        f"{self.source} was tuned on the backbone {self.backbone}, and this is "
+        f"{identity}. Give the INITIAL_CHECKPOINT_PATH and the BACKBONE_DTYPE "
+        "of that run."
+      )
 
 
 def read_tuned(
   tuned_dir: paths.PathLike | None,
   *,
+  config: T5Config,
   prompt_file: str | Sequence[str] | None = None,
 ) -> Tuned | None:
-  """Returns what a run says of itself.
+  """Returns what a run, or an adapter of PEFT, says of itself.
 
   Args:
-    tuned_dir: Its MODEL_DIR, or one of the checkpoints in it; None for none.
+    tuned_dir: The MODEL_DIR of a run, one of the checkpoints in it, or a folder
+      of PEFT with LoRA, IA3 or prefix tuning; None for none.
+    config: The backbone's shape.
     prompt_file: The prompt that is to stand in front, if there is one.
 
   Raises:
@@ -63,12 +96,18 @@ def read_tuned(
       f"Both TUNED_DIR ({tuned_dir}) and PROMPT_FILE ({prompt_file}) are set, "
       "but the prompt of a run is read from its checkpoint; drop one of them."
     )
+  if files.is_adapter(tuned_dir):
+    return _of_peft(tuned_dir, config)
+  return _of_run(tuned_dir)
+
+
+def _of_run(tuned_dir: paths.PathLike) -> Tuned:
   checkpoint = find_checkpoint(tuned_dir)
   identity = model_dir.read_identity(checkpoint.parent)
   method = identity.config.get("method")
   prompt: Any = identity.config.get("prompt")
   return Tuned(
-    checkpoint=checkpoint,
+    source=os.fspath(checkpoint),
     step=checkpoint_step(checkpoint) or 0,
     backbone=identity.backbone,
     method=None if method is None else description.described(method),
@@ -80,6 +119,26 @@ def read_tuned(
       layout_text=prompt["layout"],
       attention=prompt["attention"],
     ),
+    read=functools.partial(_read_checkpoint, checkpoint),
+  )
+
+
+def _read_checkpoint(checkpoint: paths.PathLike) -> Params:
+  stored = orbax_tree.leaves(
+    paths.as_path(checkpoint) / "state", subtree="trainable"
+  )
+  return tree.unflatten(dict(unstack_leaves(stored)))
+
+
+def _of_peft(folder: paths.PathLike, config: T5Config) -> Tuned:
+  adapter = methods.read(folder, config)
+  return Tuned(
+    source=os.fspath(folder),
+    step=int(adapter.card.get("step", 0)),
+    backbone=adapter.card.get("backbone"),
+    method=adapter.method,
+    prompt=None,
+    read=lambda: adapter.params,
   )
 
 
@@ -93,15 +152,8 @@ def with_tuned(network: Network, tuned: Tuned) -> Network:
   Raises:
     ValueError: If they were tuned on another backbone, or do not fit.
   """
-  source = os.fspath(tuned.checkpoint)
-  if tuned.backbone != network.identity:
-    raise ValueError(
-      f"{source} was tuned on the backbone {tuned.backbone}, and this is "
-      f"{network.identity}. Give the INITIAL_CHECKPOINT_PATH and the "
-      "BACKBONE_DTYPE of that run."
-    )
-  stored = orbax_tree.leaves(tuned.checkpoint / "state", subtree="trainable")
-  weights = tree.unflatten(dict(unstack_leaves(stored)))
+  tuned.check_backbone(network.identity)
+  weights = tuned.read()
   if network.model.config.scan_layers:
     weights = stack_layers(weights)
   known = partition.flatten(network.params)
@@ -109,8 +161,8 @@ def with_tuned(network: Network, tuned: Tuned) -> Network:
     shape = known[path].shape if path in known else None
     if shape != weight.shape:
       raise ValueError(
-        f"{source}: {path} {list(weight.shape)} was tuned, and the model has "
-        f"{'no such parameter' if shape is None else list(shape)}. Choose the "
-        "model and size of that run."
+        f"{tuned.source}: {path} {list(weight.shape)} was tuned, and the model "
+        f"has {'no such parameter' if shape is None else list(shape)}. Choose "
+        "the model and size of that run."
       )
   return dataclasses.replace(network, params=merged(network.params, weights))

@@ -21,6 +21,7 @@ def main(argv: list[str]) -> None:
       train.train,
       settings=main_lib.settings(train.train),
       config_text=config.config_text(train.train),
+      recipe=main_lib.recipe(),
     )
 
 

@@ -12,13 +12,14 @@ from prompt_tuning.data.inputs import TaskInputs
 from prompt_tuning.data.vocabularies import ByteVocabulary
 from prompt_tuning.evaluate.predictors import RankClassification
 from prompt_tuning.evaluate.tasks import TaskEvaluation
+from prompt_tuning.methods.ia3 import IA3
 from prompt_tuning.methods.layer_prompts import LayerPrompts
 from prompt_tuning.methods.lora import LoRA
 from prompt_tuning.methods.prefix_tuning import PrefixTuning
 from prompt_tuning.model.stack import unstack_layers
 from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.spec import PromptSpec
-from prompt_tuning.runs import dry_run, evaluate, train
+from prompt_tuning.runs import convert, dry_run, evaluate, export, train
 from prompt_tuning.train import optimizers, partition, plan, selection
 
 LABELS = ("no", "yes")
@@ -175,3 +176,44 @@ def test_norm_scales_need_no_method(run):
   result, _ = run("norms", 2, method=None, trainable=(".*norm/scale",))
   # 2 a layer of the encoder, 3 of the decoder, 1 behind either stack.
   assert len(jax.tree.leaves(result.state.trainable)) == 2 * 2 + 2 * 3 + 2
+
+
+@pytest.mark.parametrize(
+  ("method", "trainable"), [(LoRA(rank=2), ".*/lora/.*"), (IA3(), ".*/ia3/.*")]
+)
+def test_what_was_tuned_goes_to_peft_and_into_the_weights(
+  run, backbone, task, tmp_path, method, trainable
+):
+  pytest.importorskip("safetensors", reason="the format of PEFT needs it")
+  result, folder = run("tuned", 2, method=method, trainable=(trainable,))
+  adapter, whole = str(tmp_path / "adapter"), str(tmp_path / "whole")
+  convert.convert(
+    backbone=backbone, source=str(folder), output=adapter, format="peft"
+  )
+  export.export(backbone=backbone, output_dir=whole, tuned_dir=adapter)
+  settings = {"feature_lengths": LENGTHS, "evaluations": [measure(task)]}
+  again = evaluate.evaluate(
+    backbone=backbone,
+    output_dir=str(tmp_path / "again"),
+    tuned_dir=adapter,
+    **settings,
+  )
+  assert again["mean/score"] == result.best.value
+  merged = dataclasses.replace(backbone, checkpoint=whole)
+  alone = evaluate.evaluate(
+    backbone=merged, output_dir=str(tmp_path / "alone"), **settings
+  )
+  assert alone["mean/score"] == pytest.approx(result.best.value, abs=1e-6)
+  assert "on the backbone" in dry_run.evaluate(
+    backbone=backbone,
+    output_dir=str(tmp_path / "dry"),
+    tuned_dir=adapter,
+    **settings,
+  )
+  other = dataclasses.replace(backbone, dtype="bfloat16")
+  with pytest.raises(ValueError, match="was tuned on the backbone"):
+    evaluate.load_network(other, None, tuned_dir=adapter)
+  with pytest.raises(ValueError, match="PROMPT_FORMAT 'peft' is what it can"):
+    convert.convert(
+      backbone=backbone, source=str(folder), output="p.npy", format="prompt"
+    )

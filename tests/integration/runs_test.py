@@ -90,7 +90,12 @@ def prompt_run(backbone, task, model_dir, **changes):
 def tuned(backbone, task, folder):
   """The MODEL_DIR of a finished run."""
   model_dir = folder / "tuned"
-  train.train(**prompt_run(backbone, task, model_dir), config_text="# recipe\n")
+  train.train(
+    **prompt_run(backbone, task, model_dir),
+    config_text="# recipe\n",
+    recipe="a.gin",
+    licence="CC0-1.0",
+  )
   return model_dir
 
 
@@ -145,6 +150,8 @@ def test_a_model_dir_holds_what_the_readme_says(tuned, backbone):
   assert saved.card.task == "integration_runs_toy"
   assert saved.card.metric_name == "mean/score"
   assert saved.card.initialiser == "class_labels"
+  assert saved.card.base_model == backbone.checkpoint
+  assert (saved.card.recipe, saved.card.licence) == ("a.gin", "CC0-1.0")
   predictions = tuned / "inference_eval" / "integration_runs_toy-000004.jsonl"
   assert len(predictions.read_text().splitlines()) == 20
 

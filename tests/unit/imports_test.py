@@ -21,9 +21,9 @@ ALLOWED = {
   "metrics": _BASE,
   "prompts": _BASE,
   "model": _BASE | {"prompts"},
-  # A recipe names one; a run writes it down.
+  # A recipe names one; a run writes it down, and other libraries' formats too.
   "methods": _CORE,
-  "checkpoints": _CORE,
+  "checkpoints": _CORE | {"methods"},
   # A task names its metrics.
   "data": _BASE | {"prompts", "metrics"},
   "config": _BASE,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from prompt_tuning.backbone import Backbone
-from prompt_tuning.checkpoints import huggingface, peft, t5x
+from prompt_tuning.checkpoints import huggingface, t5x
+from prompt_tuning.checkpoints.peft import files, soft_prompts
 from prompt_tuning.data.vocabularies import ByteVocabulary
 from prompt_tuning.prompts import artifact
 from prompt_tuning.runs import inspection
@@ -48,7 +49,7 @@ def prompt(backbone, tmp_path):
 def test_there_and_back_it_is_the_same(backbone, prompt, tmp_path):
   there, back = str(tmp_path / "peft"), str(tmp_path / "back.npy")
   convert(backbone=backbone, source=prompt, output=there, format="peft")
-  assert peft.read(there).base_model == backbone.checkpoint
+  assert soft_prompts.read(there)[1] == backbone.checkpoint
   convert(
     backbone=backbone,
     source=there,
@@ -171,14 +172,23 @@ class TestInspection:
     assert "no card" in inspection.describe(str(tmp_path / "bare.npy"))
 
   def test_an_adapter(self, tmp_path):
-    peft.write(tmp_path / "a", ARRAY, config=CONFIG, base_model="some/t5")
+    soft_prompts.write(
+      tmp_path / "a",
+      ARRAY,
+      config=CONFIG,
+      base_model="some/t5",
+      card=artifact.PromptCard(
+        length=3, width=16, backbone="b", step=1, licence="CC0-1.0"
+      ),
+    )
     text = inspection.describe(str(tmp_path / "a"))
     assert "PROMPT_TUNING for SEQ_2_SEQ_LM" in text
     assert "base model: some/t5" in text
-    path = tmp_path / "a" / peft.CONFIG
+    assert "licence: CC0-1.0" in text
+    path = tmp_path / "a" / files.CONFIG
     path.write_text(json.dumps({"peft_type": "LORA", "task_type": "X"}))
     text = inspection.describe(str(tmp_path / "a"))
-    assert "convert does not read it" in text
+    assert "of no kind that is read here" in text
 
   @pytest.mark.parametrize("kind", ["t5x", "huggingface"])
   def test_a_backbone_of_an_unknown_size(self, kind, tmp_path):

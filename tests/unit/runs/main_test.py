@@ -1,8 +1,12 @@
 """What the mains make of a configuration."""
 
+import shlex
+import types
+
 import pytest
 
 from prompt_tuning import config
+from prompt_tuning.config.members import Member
 from prompt_tuning.runs import main as main_lib
 from prompt_tuning.runs import train
 
@@ -36,3 +40,17 @@ def test_settings_that_tell_a_run_from_another(setting, is_learned):
     return main_lib.settings(train.train)
 
   assert (settings() != settings(setting)) == is_learned
+
+
+def test_a_card_names_the_recipes_and_settings_as_given(monkeypatch):
+  member = Member("a", gin_files=("b.gin",), bindings=("X='y z'",))
+  given = types.SimpleNamespace(
+    gin_file=["models/embedded.gin"], gin_bindings=["TRAIN_STEPS=3"]
+  )
+  monkeypatch.setattr(main_lib, "FLAGS", given)
+  assert shlex.split(main_lib.recipe(member)) == [
+    "--gin_file=models/embedded.gin",
+    "--gin_file=b.gin",
+    "--gin.TRAIN_STEPS=3",
+    "--gin.X='y z'",
+  ]

@@ -7,8 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from prompt_tuning.checkpoints import huggingface, peft
+from prompt_tuning.checkpoints import huggingface
+from prompt_tuning.checkpoints.peft import files, soft_prompts
 from prompt_tuning.evaluate.generation import Generator
+from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.prompts.initializers import Values
 from prompt_tuning.prompts.module import Prompt
 from prompt_tuning.testing import fakes, oracles
@@ -24,22 +26,31 @@ LENGTH, WIDTH = 5, CONFIG.embed_dim
 ARRAY = np.random.default_rng(0).normal(size=(LENGTH, WIDTH)).astype(np.float32)
 
 
+def card(array):
+  return PromptCard(
+    length=len(array), width=WIDTH, backbone="b", step=3, licence="CC0-1.0"
+  )
+
+
 def write(folder, array=ARRAY, **changes):
   """Writes an adapter as this project does, then changes its configuration."""
-  peft.write(folder, array, config=CONFIG, base_model="some/t5")
-  path = folder / peft.CONFIG
+  soft_prompts.write(
+    folder, array, config=CONFIG, base_model="some/t5", card=card(array)
+  )
+  path = folder / files.CONFIG
   settings = json.loads(path.read_text()) | changes
   path.write_text(json.dumps(settings))
   return folder
 
 
 def test_a_round_trip_is_equal_bit_by_bit(tmp_path):
-  read = peft.read(write(tmp_path / "a"))
+  read, base_model = soft_prompts.read(write(tmp_path / "a"))
   np.testing.assert_array_equal(read.array, ARRAY)
   assert read.array.dtype == np.float32
-  assert read.base_model == "some/t5"
-  assert peft.is_adapter(tmp_path / "a")
-  assert not peft.is_adapter(tmp_path)
+  assert read.card == card(ARRAY)
+  assert base_model == "some/t5"
+  assert files.is_adapter(tmp_path / "a")
+  assert not files.is_adapter(tmp_path)
   with pytest.raises(FileExistsError):
     write(tmp_path / "a")
 
@@ -48,7 +59,7 @@ def test_of_doubled_rows_the_first_half_is_read(tmp_path, caplog):
   both = np.concatenate([ARRAY, 9 + ARRAY])
   folder = write(tmp_path / "a", both, num_virtual_tokens=LENGTH)
   with caplog.at_level(logging.WARNING):
-    np.testing.assert_array_equal(peft.read(folder).array, ARRAY)
+    np.testing.assert_array_equal(soft_prompts.read(folder)[0].array, ARRAY)
   assert "holds 10 rows for a prompt of 5 tokens" in caplog.text
 
 
@@ -67,7 +78,7 @@ def test_of_doubled_rows_the_first_half_is_read(tmp_path, caplog):
 )
 def test_what_is_no_prompt_of_a_t5(tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):
-    peft.read(write(tmp_path / "a", **changes))
+    soft_prompts.read(write(tmp_path / "a", **changes))
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
@@ -76,26 +87,33 @@ def test_what_cannot_be_read_is_named(tmp_path):
   whole = weights.read_bytes()
   weights.write_bytes(whole[:-40])
   with pytest.raises(ValueError, match="missing, truncated or corrupt"):
-    peft.read(folder)
+    soft_prompts.read(folder)
   # A header that promises more than there is.
   weights.write_bytes((2**40).to_bytes(8, "little") + whole[8:])
   with pytest.raises(ValueError, match="missing, truncated or corrupt"):
-    peft.read(folder)
+    soft_prompts.read(folder)
   safetensors.save_file({"prompt_encoder": ARRAY}, weights)
   with pytest.raises(ValueError, match="'prompt_embeddings' alone, got"):
-    peft.read(folder)
+    soft_prompts.read(folder)
+  safetensors.save_file({"prompt_embeddings": 2 * ARRAY}, weights)
+  with pytest.raises(ValueError, match="was written for other weights than"):
+    soft_prompts.read(folder)
   weights.unlink()
   with pytest.raises(ValueError, match="holds neither adapter_model"):
-    peft.read(folder)
-  (folder / peft.CONFIG).write_text("[]")
+    soft_prompts.read(folder)
+  (folder / files.CONFIG).write_text("[]")
   with pytest.raises(ValueError, match="expected a JSON object"):
-    peft.read(folder)
+    soft_prompts.read(folder)
 
 
 def test_another_width_is_not_written(tmp_path):
   with pytest.raises(ValueError, match=r"\[length, 16\] of this backbone, got"):
-    peft.write(
-      tmp_path / "a", np.ones((3, 8), np.float32), config=CONFIG, base_model=""
+    soft_prompts.write(
+      tmp_path / "a",
+      np.ones((3, 8), np.float32),
+      config=CONFIG,
+      base_model="",
+      card=card(ARRAY),
     )
   assert not list(tmp_path.iterdir())
 
@@ -173,7 +191,13 @@ class TestBesidePeft:
     library = oracles.require("peft")
     params, folder = backbone
     model, all_params = self.ours(params, ARRAY)
-    peft.write(tmp_path / "a", ARRAY, config=CONFIG, base_model=folder)
+    soft_prompts.write(
+      tmp_path / "a",
+      ARRAY,
+      config=CONFIG,
+      base_model=folder,
+      card=card(ARRAY),
+    )
     adapted = library.PeftModel.from_pretrained(
       self.theirs(folder), str(tmp_path / "a")
     )
@@ -191,7 +215,8 @@ class TestBesidePeft:
     adapted = library.get_peft_model(self.theirs(folder), settings)
     adapted.eval()
     adapted.save_pretrained(tmp_path / "a")
-    model, all_params = self.ours(params, peft.read(tmp_path / "a").array)
+    saved, _ = soft_prompts.read(tmp_path / "a")
+    model, all_params = self.ours(params, saved.array)
     self.assert_same(model, adapted, all_params, batch)
 
   def test_ten_steps_are_the_same(self, backbone, batch):
