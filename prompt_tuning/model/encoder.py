@@ -3,7 +3,6 @@
 from typing import Any
 
 from flax import linen as nn
-from jax import numpy as jnp
 
 from prompt_tuning.model.attention import (
   Attention,
