@@ -5,10 +5,18 @@ import dataclasses
 import jax
 from absl import logging
 
-from prompt_tuning.checkpoints.load import Loaded, load_backbone
-from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning import hub, paths
+from prompt_tuning.checkpoints.load import (
+  Loaded,
+  load_backbone,
+  read_architecture,
+)
+from prompt_tuning.data.vocabularies import (
+  SentencePieceVocabulary,
+  Vocabulary,
+)
 from prompt_tuning.model import t5
-from prompt_tuning.model.config import T5Config
+from prompt_tuning.model.config import Rematerialization, T5Config
 from prompt_tuning.model.initialization import Initialization, give_heads_roles
 from prompt_tuning.model.quantization import INT8
 from prompt_tuning.types import Params, enum_member
@@ -88,3 +96,70 @@ class Backbone:
     if self.initialization is Initialization.HEAD_ROLES:
       return give_heads_roles(params, self.config)
     return params
+
+
+def of_checkpoint(
+  checkpoint: str,
+  *,
+  vocabulary: Vocabulary | None = None,
+  dtype: str = "float32",
+  activation_dtype: str = "float32",
+  dropout_rate: float = 0.0,
+  scan_layers: bool = False,
+  remat: Rematerialization | str = Rematerialization.NONE,
+) -> Backbone:
+  """Returns the T5 in a checkpoint, whose shape is read from it.
+
+  Args:
+    checkpoint: Folder of the weights, or `hf://org/name`.
+    vocabulary: What the rows of its table stand for; by default what
+      `vocabulary_of` finds.
+    dtype: See `Backbone`.
+    activation_dtype: See `T5Config.dtype`, as the others.
+    dropout_rate: In training.
+    scan_layers: Whether layers run in a scan.
+    remat: What of a layer the backward pass computes anew.
+
+  Raises:
+    ValueError: There is no checkpoint of a T5, or no vocabulary.
+  """
+  config = dataclasses.replace(
+    read_architecture(checkpoint),
+    dropout_rate=dropout_rate,
+    dtype=activation_dtype,
+    scan_layers=scan_layers,
+    remat=remat,
+  )
+  return Backbone(
+    config=config,
+    vocabulary=vocabulary or vocabulary_of(checkpoint),
+    checkpoint=checkpoint,
+    dtype=dtype,
+  )
+
+
+def vocabulary_of(
+  checkpoint: str, *, path: str | None = None, extra_ids: int = 100
+) -> SentencePieceVocabulary:
+  """Returns the vocabulary of a checkpoint.
+
+  Args:
+    checkpoint: Folder of the weights, or `hf://org/name`.
+    path: Its SentencePiece model; by default the `spiece.model` that a folder
+      of Hugging Face has beside the weights.
+    extra_ids: Sentinels on top of the pieces.
+
+  Raises:
+    ValueError: If there is none.
+  """
+  if path is None and checkpoint.startswith(hub.PREFIX):
+    path = checkpoint
+  elif path is None:
+    path = str(paths.as_path(checkpoint) / hub.VOCABULARY)
+    if not paths.exists(path):
+      raise ValueError(
+        f"{checkpoint} brings no {hub.VOCABULARY}, as a folder of Hugging Face "
+        "does (but ByT5's); give the vocabulary that it was trained with: "
+        "VOCABULARY_PATH"
+      )
+  return SentencePieceVocabulary(path, extra_ids=extra_ids)

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face Hub by name.
+"""Models, and adapters of PEFT, of the Hugging Face Hub by name.
 
 `hf://org/name`, or `hf://org/name@revision`.
 """
@@ -13,7 +13,8 @@ _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 # Weights that only a loader of PyTorch's reads, where there are no others.
 _PYTORCH = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 _MODEL = ("config.json", *_WEIGHTS)
-_VOCABULARY = "spiece.model"
+VOCABULARY = "spiece.model"
+_ADAPTER = ("adapter_config.json", "adapter_model.*", "prompt_tuning.json")
 
 
 def model_folder(path: str) -> str:
@@ -34,6 +35,18 @@ def model_folder(path: str) -> str:
   return folder
 
 
+def adapter_folder(path: str) -> str:
+  """Returns the local folder of an adapter of PEFT; see `model_folder`.
+
+  Raises:
+    ValueError: As there.
+    ImportError: As there.
+  """
+  if not path.startswith(PREFIX):
+    return path
+  return _download(path, _ADAPTER)
+
+
 def vocabulary_file(path: str) -> str:
   """Returns the local SentencePiece file of a model; see `model_folder`.
 
@@ -43,10 +56,10 @@ def vocabulary_file(path: str) -> str:
   """
   if not path.startswith(PREFIX):
     return path
-  file = os.path.join(_download(path, (_VOCABULARY,)), _VOCABULARY)
+  file = os.path.join(_download(path, (VOCABULARY,)), VOCABULARY)
   if not os.path.exists(file):
     raise ValueError(
-      f"{path} has no {_VOCABULARY}; ByT5 has none, and others may name it "
+      f"{path} has no {VOCABULARY}; ByT5 has none, and others may name it "
       "otherwise: give the file in VOCABULARY_PATH"
     )
   return file

@@ -2,6 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
+
+from prompt_tuning.model.config import T5Config
 
 Shape = tuple[int, ...]
 
@@ -21,6 +24,19 @@ class Architecture:
   num_embeddings: int
   is_gated: bool
   is_tied: bool
+
+  def config(self) -> T5Config:
+    """Returns the shape as a model takes it.
+
+    Of a gated MLP weights do not tell the activation: it is T5 1.1's.
+    """
+    sizes: dict[str, Any] = {n.lower(): v for n, v in self.sizes.items()}
+    return T5Config(
+      vocab_size=self.num_embeddings,
+      mlp_activations=("gelu", "linear") if self.is_gated else ("relu",),
+      tie_embeddings=self.is_tied,
+      **sizes,
+    )
 
 
 def of_shapes(shapes: Mapping[str, Shape]) -> Architecture:

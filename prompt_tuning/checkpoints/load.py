@@ -146,6 +146,31 @@ def open_weights(
   return (kind, shapes, types) if shapes else None
 
 
+def read_architecture(path: paths.PathLike) -> T5Config:
+  """Returns the shape of the T5 in a checkpoint.
+
+  A folder of Hugging Face says it; of others the weights' shapes do, which a
+  run that has trained no backbone does not have.
+
+  Args:
+    path: What `find_checkpoint` takes.
+
+  Raises:
+    ValueError: There is no checkpoint, it is broken, or holds no T5.
+  """
+  checkpoint = find_checkpoint(path)
+  if detect_format(checkpoint) is Format.HUGGING_FACE:
+    return huggingface.read_config(checkpoint)
+  found = open_weights(checkpoint)
+  if found is None:
+    raise ValueError(
+      f"{os.fspath(path)} was written by prompt tuning and holds no backbone; "
+      "give the checkpoint of the model that it was tuned on."
+    )
+  _, shapes, _ = found
+  return architecture.of_shapes(shapes).config()
+
+
 def _leaves(
   checkpoint: pathlib.Path, kind: Format
 ) -> Iterator[tuple[str, np.ndarray]]:

@@ -2,7 +2,7 @@
 
 import os
 
-from prompt_tuning import paths
+from prompt_tuning import hub, paths
 from prompt_tuning.checkpoints.peft import files, soft_prompts
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts.artifact import SavedPrompt
@@ -12,7 +12,8 @@ def read(path: paths.PathLike) -> tuple[SavedPrompt, str]:
   """Reads a prompt of this project, one without a card, or a folder of PEFT.
 
   Args:
-    path: A file `.npy`, one of google's `numpy_checkpoints`, or a folder.
+    path: A file `.npy`, one of google's `numpy_checkpoints`, a folder, or
+      `hf://org/name`, a folder of the hub.
 
   Returns:
     The prompt, and what its file calls the backbone, if it does.
@@ -20,6 +21,7 @@ def read(path: paths.PathLike) -> tuple[SavedPrompt, str]:
   Raises:
     ValueError: It is none of these, or broken.
   """
+  path = hub.adapter_folder(os.fspath(path))
   if files.is_adapter(path):
     return soft_prompts.read(path)
   if not paths.exists(path) or paths.as_path(path).is_dir():

@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import logging
 
-from prompt_tuning import paths
+from prompt_tuning import hub, paths
 from prompt_tuning.checkpoints import orbax_tree, tree
 from prompt_tuning.checkpoints.load import checkpoint_step, find_checkpoint
 from prompt_tuning.checkpoints.peft import files, methods
@@ -81,7 +81,8 @@ def read_tuned(
 
   Args:
     tuned_dir: The MODEL_DIR of a run, one of the checkpoints in it, or a folder
-      of PEFT with LoRA, IA3 or prefix tuning; None for none.
+      of PEFT with LoRA, IA3 or prefix tuning, `hf://org/name` of the hub among
+      them; None for none.
     config: The backbone's shape.
     prompt_file: The prompt that is to stand in front, if there is one.
 
@@ -96,6 +97,7 @@ def read_tuned(
       f"Both TUNED_DIR ({tuned_dir}) and PROMPT_FILE ({prompt_file}) are set, "
       "but the prompt of a run is read from its checkpoint; drop one of them."
     )
+  tuned_dir = hub.adapter_folder(os.fspath(tuned_dir))
   if files.is_adapter(tuned_dir):
     return _of_peft(tuned_dir, config)
   return _of_run(tuned_dir)

@@ -253,6 +253,8 @@ def _setting(recipe):
     return _run(name)
   if recipe == "models/embedded.gin":
     return [recipe, TUNE], [*RUN], train.train
+  if recipe == "models/checkpoint.gin":
+    return [recipe, TUNE], [WEIGHTS[0], *RUN], train.train
   if recipe == "models/byt5.gin":
     size = "sizes/byt5_small.gin"
     return [recipe, size, TUNE], [WEIGHTS[0], *RUN], train.train

@@ -5,11 +5,14 @@ import shutil
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from prompt_tuning import hub, paths
-from prompt_tuning.checkpoints import huggingface, load
+from prompt_tuning.checkpoints import huggingface, load, prompts
+from prompt_tuning.checkpoints.peft import soft_prompts
 from prompt_tuning.data.vocabularies import SentencePieceVocabulary
+from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.testing import fakes
 
 CONFIG = fakes.tiny_config(vocab_size=1024)
@@ -80,3 +83,20 @@ def test_a_missing_package_is_named(monkeypatch):
   monkeypatch.setattr(builtins, "__import__", refuse)
   with pytest.raises(ImportError, match="needs the package huggingface_hub"):
     hub.model_folder("hf://org/t5")
+
+
+def test_an_adapter_by_name(tmp_path, monkeypatch):
+  pytest.importorskip("safetensors", reason="the format needs it")
+  array = np.ones((2, 16), np.float32)
+  card = PromptCard(length=2, width=16, backbone="b", step=1)
+  soft_prompts.write(
+    tmp_path / "a", array, config=CONFIG, base_model="org/t5", card=card
+  )
+  fake = types.ModuleType("huggingface_hub")
+  fake.snapshot_download = lambda name, **settings: {
+    "org/adapter": str(tmp_path / "a")
+  }[name]
+  monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
+  saved, base_model = prompts.read("hf://org/adapter")
+  np.testing.assert_array_equal(saved.array, array)
+  assert (saved.card, base_model) == (card, "org/t5")
