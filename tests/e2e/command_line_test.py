@@ -106,6 +106,19 @@ def test_the_commands_of_ppt_follow_on_each_other(tmp_path):
   assert (cached / "COMPLETED").exists()
 
 
+def test_the_example_of_serving_runs(tmp_path):
+  for command in readme_commands("docs/interchange.md"):
+    result = run([*command, SHORT], tmp_path)
+    assert result.returncode == 0, (command, result.stderr[-3000:])
+  text = (ROOT / "docs/interchange.md").read_text()
+  [script] = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+  result = run(["python", "-c", script], tmp_path)
+  assert result.returncode == 0, result.stderr[-3000:]
+  *_, sentiment, topic = result.stdout.splitlines()
+  assert sentiment.split()[0] in ("bad", "good")
+  assert topic.split()[0] in ("sports", "cooking", "science", "music", "travel")
+
+
 def label_every_class(path):
   """Gives some sentences the other label: a bad labeller may know but one."""
   rows = [json.loads(line) for line in path.read_text().splitlines()]
