@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from prompt_tuning.data.text_tasks import UNLABELLED
 from prompt_tuning.tasks import records
 from prompt_tuning.tasks.rendering import classify, name_fields
 from prompt_tuning.tasks.super_glue_text import ENTAILMENT
@@ -63,7 +64,7 @@ def stsb(record: records.Record) -> Iterator[Rendered]:
   given = [label for label in labels if label is not None]
   yield {
     "inputs": name_fields(_two_sentences(record)),
-    "targets": _similarity(given[0]) if given else records.UNLABELLED,
+    "targets": _similarity(given[0]) if given else UNLABELLED,
   } | records.numbered(record)
 
 

@@ -8,11 +8,10 @@ the data often say `text_a` and `text_b`. Labels are numbers, words or booleans.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prompt_tuning.data.text_tasks import UNLABELLED
+
 Record = Mapping[str, Any]
 """One example of a data set before it is text."""
-
-UNLABELLED = "<unk>"
-"""The target of an example without a label, as in T5."""
 
 _NO_LABEL = (None, -1, "-1", "")
 

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from prompt_tuning.data.text_tasks import UNLABELLED
 from prompt_tuning.tasks import records
 from prompt_tuning.tasks.rendering import classify, name_fields
 from prompt_tuning.tasks.text_form import Rendered
@@ -160,7 +161,7 @@ def _record_answers(record: records.Record) -> Iterator[Rendered]:
       lambda found: f"{found['end'] or '.'} ", records.text(record, "passage")
     ),
   }
-  for answer in answers or [records.UNLABELLED]:
+  for answer in answers or [UNLABELLED]:
     yield {
       "inputs": name_fields(fields),
       "targets": answer,

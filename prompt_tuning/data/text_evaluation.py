@@ -16,7 +16,7 @@ from prompt_tuning import paths
 from prompt_tuning.data.batches import check_shapes, evaluation_batches
 from prompt_tuning.data.evaluation import Answer, TaskResult, check_rows
 from prompt_tuning.data.features import FeatureBuilder
-from prompt_tuning.data.text_tasks import TextTask
+from prompt_tuning.data.text_tasks import UNLABELLED, TextTask
 from prompt_tuning.data.views import View, examples_of
 
 _TARGETS = "targets"
@@ -56,7 +56,7 @@ class TextEvaluator:
 
     Raises:
       ValueError: As `check_evaluation` and `TextTask.examples`; or an example
-        does not fit, or a size is not positive.
+        has no label or does not fit, or a size is not positive.
     """
     check_shapes(batch_size=batch_size, length_buckets=length_buckets)
     check_evaluation(task, split)
@@ -69,6 +69,7 @@ class TextEvaluator:
     self._length_buckets = length_buckets
     self._output_dir = output_dir
     self._examples = examples_of(task, split, view)[:num_examples]
+    _check_labelled(self._examples, task, split)
     self._targets = self._compared_all(
       [example["targets_pretokenized"] for example in self._examples],
       is_target=True,
@@ -181,6 +182,19 @@ def check_evaluation(task: TextTask, split: str) -> None:
   for metric in task.metric_fns:
     _judges(metric)
   task.check_split(split)
+
+
+def _check_labelled(
+  examples: Sequence[Mapping[str, Any]], task: TextTask, split: str
+) -> None:
+  """Refuses examples without a label, of which a figure would mean nothing."""
+  count = sum(each["targets_pretokenized"] == UNLABELLED for each in examples)
+  if count:
+    raise ValueError(
+      f"{count} of {len(examples)} examples of the split {split!r} of task "
+      f"{task.name!r} have no label, so a figure would mean nothing. Evaluate "
+      "a split that has labels; to get answers alone, use prompt_tuning.infer"
+    )
 
 
 def _judges(metric: Callable[..., Any]) -> str:

@@ -24,6 +24,9 @@ Reader = Callable[[], Iterable[TextExample]]
 """Reads the examples of a split. If it is a generator, its first example can be
 looked at without the others."""
 
+UNLABELLED = "<unk>"
+"""The target of an example without a label, as in T5."""
+
 _SCALARS = (str, bytes, bool, int, float)
 
 

@@ -13,10 +13,9 @@ from prompt_tuning.methods.lora import LoRA
 from prompt_tuning.methods.prefix_tuning import PrefixTuning
 from prompt_tuning.model.method import Method
 
-_KNOWN: dict[str, type[Any]] = {
-  kind.__name__: kind
-  for kind in (Adapters, IA3, LabelHead, LayerPrompts, LoRA, PrefixTuning)
-}
+_OWN: tuple[type[Any], ...] = (
+  *(Adapters, IA3, LabelHead, LayerPrompts, LoRA, PrefixTuning),
+)
 
 
 def describe(method: Method) -> dict[str, Any]:
@@ -40,13 +39,22 @@ def described(description: Mapping[str, Any]) -> Method:
   """Returns the method that `describe` described.
 
   Raises:
-    ValueError: If it is none of this package's.
+    ValueError: If it is neither one of this package's nor of a module that was
+      imported.
   """
   attributes = dict(description)
   name = attributes.pop("name")
-  if name not in _KNOWN:
+  known = {kind.__name__: kind for kind in (*_all(Method), *_OWN)}
+  if name not in known:
     raise ValueError(
       f"The method {name!r} is not known here; known are "
-      f"{', '.join(sorted(_KNOWN))}."
+      f"{', '.join(sorted(known))}. One of your own is known once its module "
+      "is imported, such as by a recipe (`import my_package.my_method`)."
     )
-  return _KNOWN[name](**attributes)
+  return known[name](**attributes)
+
+
+def _all(kind: type[Any]) -> list[type[Any]]:
+  """Returns the subclasses of a class, and theirs."""
+  below = kind.__subclasses__()
+  return below + [each for child in below for each in _all(child)]

@@ -167,6 +167,14 @@ def test_seqio_judges_the_same(add, data_set, tmp_path):
   assert result[task.name].metrics == pytest.approx(wanted)
 
 
+def test_examples_without_a_label_have_no_figure(add):
+  rows = [*_ROWS["boolq"], _ROWS["boolq"][0] | {"label": None}]
+  task = add("boolq", rows)
+  message = "1 of 3 examples of the split 'validation' .* have no label"
+  with pytest.raises(ValueError, match=message):
+    providers.find(task.name).evaluator(**settings())
+
+
 def test_wsc_trains_on_right_candidates_and_is_evaluated_on_all(add):
   task = add("wsc")
   assert [e["label"] for e in task.read("train")] == [1, 1]
