@@ -240,6 +240,10 @@ def _setting(recipe):
     return _ladder(recipe)
   if recipe in ("tasks/questions.gin", "runs/cache_task.gin"):
     return _caching(recipe)
+  if "/full_data/" in recipe:
+    files = [*T5, TUNE, "tasks/ppt.gin", recipe]
+    given = [*WEIGHTS, RUN[0], EXTRA["tasks/ppt.gin"][0]]
+    return files, given, train.train
   if recipe == PARTS[1]:
     files = [*EMBEDDED, recipe, TOPIC, "decoding/rank.gin"]
     return files, ["EVAL_OUTPUT_DIR='out'"], evaluate.evaluate
@@ -294,7 +298,9 @@ def _experiments():
   folders = [RECIPES / "papers" / name for name in ("lester2021", "ppt2022")]
   paths_ = [path for folder in folders for path in folder.rglob("*.gin")]
   found = (str(path.relative_to(RECIPES)) for path in paths_)
-  return sorted(each for each in found if each not in PARTS)
+  return sorted(
+    each for each in found if each not in PARTS and "/full_data/" not in each
+  )
 
 
 def _recipes():
@@ -336,9 +342,9 @@ def _ppt_settings(recipe):
   elif name == "pilot_patterns":
     files = ["tasks/pattern.gin", "tasks/few_shot.gin"]
     bindings += EXTRA["tasks/pattern.gin"][:1]
-  elif name not in ("full_data", "pilot_initializers_boolq"):
+  elif not name.startswith(("full_data", "pilot_initializers_boolq")):
     files += ["tasks/few_shot.gin"]
-  if name.startswith("pretrain") or name == "full_data":
+  if name.startswith(("pretrain", "full_data")):
     bindings.append("TRAIN_STEPS=3")
   if "model_tuning" in name:
     bindings.remove("PROMPT_LENGTH=20")
