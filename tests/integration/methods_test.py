@@ -1,10 +1,12 @@
 """Runs that train a method: evaluate, save, resume, and refuse another's."""
 
 import dataclasses
+import functools
 import json
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from prompt_tuning.data.file_task import file_task
@@ -12,6 +14,7 @@ from prompt_tuning.data.inputs import TaskInputs
 from prompt_tuning.data.vocabularies import ByteVocabulary
 from prompt_tuning.evaluate.predictors import RankClassification
 from prompt_tuning.evaluate.tasks import TaskEvaluation
+from prompt_tuning.methods.adapters import Adapters
 from prompt_tuning.methods.ia3 import IA3
 from prompt_tuning.methods.layer_prompts import LayerPrompts
 from prompt_tuning.methods.lora import LoRA
@@ -20,6 +23,7 @@ from prompt_tuning.model.stack import unstack_layers
 from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import convert, dry_run, evaluate, export, train
+from prompt_tuning.runs.hardware import Hardware
 from prompt_tuning.train import optimizers, partition, plan, selection
 
 LABELS = ("no", "yes")
@@ -102,6 +106,33 @@ def test_a_resumed_run_equals_one_in_one_go(run):
   assert not (folder / "prompts").exists()
   with pytest.raises(ValueError, match=r"method.*LoRA.*'rank': 2"):
     run("parts", 4, method=LoRA(rank=4))
+
+
+@pytest.mark.multidevice
+@pytest.mark.slow_after(1)
+@pytest.mark.parametrize(
+  ("method", "trainable"),
+  [
+    (PrefixTuning(length=2, hidden=3), "prefix/.*"),
+    (LoRA(rank=2), ".*/lora/.*"),
+    (IA3(), ".*/ia3/.*"),
+    (Adapters(width=2), ".*/adapter/.*"),
+  ],
+)
+def test_a_method_on_a_cut_model_is_the_same(run, method, trainable):
+  settings = {"method": method, "trainable": (trainable,)}
+  # Steps of plain gradients, which rounding does not turn round.
+  settings["optimizer"] = optimizers.Optimizer(
+    *optax.sgd(0.01), learning_rate=optax.constant_schedule(0.01)
+  )
+  whole, _ = run("whole", 2, hardware=Hardware(data=8), **settings)
+  cut = Hardware(data=2, sequence=2, model=2)
+  parts, _ = run("parts", 2, hardware=cut, **settings)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+    parts.state.trainable,
+    whole.state.trainable,
+  )
 
 
 @pytest.mark.slow_after(1)
