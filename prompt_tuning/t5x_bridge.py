@@ -265,8 +265,8 @@ def prompted_model(
   if prompt is not None and prompt_file is not None:
     raise ValueError(
       f"Both PROMPT and PROMPT_FILE ({prompt_file!r}) are set. To train on "
-      "from a saved prompt give t5x/prompts/from_file.gin; to evaluate one leave "
-      "PROMPT at None."
+      "from a saved prompt give t5x/prompts/from_file.gin; to evaluate one "
+      "leave PROMPT at None."
     )
   _check_backbone(backbone, is_trained=optimizer is not None)
   if prompt_file is not None:
