@@ -25,6 +25,7 @@ import optax
 import seqio
 import tensorflow as tf
 from flax import core as flax_core
+from flax.linen import partitioning as flax_partitioning
 from jax import numpy as jnp
 
 from prompt_tuning.backbone import Backbone
@@ -52,7 +53,6 @@ from prompt_tuning.types import Params
 
 try:
   # Not a requirement: T5X can only be had from its repository.
-  from flax.linen import partitioning as flax_partitioning
   from t5x import models, optimizers, state_utils  # pyright: ignore[reportMissingImports]
 except ImportError as error:
   raise ImportError(
@@ -357,7 +357,7 @@ class PromptFeatureConverter(seqio.FeatureConverter):
       dtype=tf.float32
     ),
   }
-  PACKING_FEATURE_DTYPES = None
+  PACKING_FEATURE_DTYPES: Any = None
 
   def __init__(
     self, builder: FeatureBuilder, *, pack: bool = False, **settings: Any

@@ -31,11 +31,9 @@ with warnings.catch_warnings():
   # Of T5X's own imports.
   warnings.simplefilter("ignore")
   try:
-    import gin
     import seqio
     from jax.sharding import Mesh, PartitionSpec
     from t5x import checkpoints, partitioning, trainer, utils
-    from t5x import train as t5x_train
 
     from prompt_tuning import t5x_bridge
   except ImportError as missing:
@@ -51,7 +49,6 @@ pytestmark = [
   pytest.mark.timeout(300),
 ]
 
-RECIPES = paths.recipe_roots()[0]
 LENGTHS = {"inputs": 12, "targets": 4}
 PROMPT_LENGTH = 4
 BATCH_SIZE = 8
@@ -507,70 +504,6 @@ def test_backbones_that_are_kept_otherwise_are_refused(
 def test_a_prompt_to_train_and_one_to_evaluate_are_refused(backbone):
   with pytest.raises(ValueError, match=r"Both PROMPT and PROMPT_FILE"):
     bridged(backbone, prompt_file="prompt.npy")
-
-
-# --- Recipes
-
-T5_MACROS = (
-  "INITIAL_CHECKPOINT_PATH='backbone'",
-  "VOCABULARY_PATH='sentencepiece.model'",
-)
-TASK_MACROS = (
-  "MIXTURE_OR_TASK_NAME='task'",
-  "TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 8}",
-)
-TRAIN = ("MODEL_DIR='model_dir'", "TRAIN_STEPS=30000", *TASK_MACROS)
-SIZED = {
-  "t5x/models/embedded.gin": "",
-  "t5x/models/byt5.gin": "sizes/byt5_small.gin",
-  "t5x/models/t5_1_0.gin": "sizes/t5_1_0_small.gin",
-}
-RUNS = {
-  "prompt_tune": ("train", TRAIN),
-  "eval": ("eval", ("EVAL_OUTPUT_DIR='out'", *TASK_MACROS)),
-  "infer": ("infer", ("INFER_OUTPUT_DIR='out'", *TASK_MACROS)),
-}
-
-
-def recipe_setting(recipe):
-  """Returns (program, files, bindings) for a recipe of gin/t5x."""
-  small, tune = "t5x/sizes/t5_1_1_small.gin", "t5x/runs/prompt_tune.gin"
-  _, folder, name = recipe.removesuffix(".gin").split("/")
-  if folder == "runs":
-    program, bindings = RUNS[name]
-    return program, [small, recipe], [*T5_MACROS, *bindings]
-  if folder == "prompts":
-    extra = {
-      "class_labels": ["CLASS_LABELS=('no', 'yes')"],
-      "from_file": ["START_PROMPT_FILE='prompt.npy'"],
-    }.get(name, [])
-    return "train", [small, tune, recipe], [*T5_MACROS, *TRAIN, *extra]
-  sizes = SIZED.get(recipe, "sizes/small.gin") if folder == "models" else ""
-  if name == "prompted":
-    recipe, sizes = small, ""
-  files = [recipe, *([sizes] if sizes else []), tune]
-  bindings = [] if name == "embedded" else [*T5_MACROS]
-  if name == "byt5":
-    bindings = [T5_MACROS[0]]
-  return "train", files, [*bindings, *TRAIN]
-
-
-@pytest.mark.parametrize(
-  "recipe",
-  sorted(str(p.relative_to(RECIPES)) for p in RECIPES.glob("t5x/*/*.gin")),
-)
-def test_every_recipe_parses_as_t5x_parses_it(recipe, monkeypatch):
-  from t5x import eval as t5x_eval
-  from t5x import infer as t5x_infer
-
-  programs = {"train": t5x_train, "eval": t5x_eval, "infer": t5x_infer}
-  program, files, bindings = recipe_setting(recipe)
-  # Recipes call the program what it is when it is started.
-  monkeypatch.setitem(__import__("sys").modules, "__main__", programs[program])
-  monkeypatch.setattr(gin.config, "_LOCATION_PREFIXES", [""])
-  gin.add_config_file_search_path(str(RECIPES))
-  gin.parse_config_files_and_bindings(files, bindings)
-  assert "prompted_model" in gin.config_str()
 
 
 # --- Material
