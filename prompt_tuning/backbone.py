@@ -75,8 +75,12 @@ class Backbone:
     """What to call it in a log."""
     return self.checkpoint or "a T5 from scratch"
 
-  def load(self) -> Loaded:
+  def load(self, *, in_parts: bool = False) -> Loaded:
     """Reads the weights as the model takes them; a missing one is an error.
+
+    Args:
+      in_parts: Whether they are to be read when they are placed, see
+        `load_backbone`.
 
     Raises:
       ValueError: If no checkpoint is named, or it does not fit `config`.
@@ -87,7 +91,12 @@ class Backbone:
         "FROM_SCRATCH = True to pre-train."
       )
     logging.info("Reading the backbone from %s", self.checkpoint)
-    return load_backbone(self.checkpoint, config=self.config, dtype=self.dtype)
+    return load_backbone(
+      self.checkpoint,
+      config=self.config,
+      dtype=self.dtype,
+      in_parts=in_parts,
+    )
 
   def from_scratch(self, rng: jax.Array) -> Params:
     """Returns random weights, an entry a layer, float32 whatever `dtype` is."""

@@ -4,28 +4,31 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning import paths
+from prompt_tuning.checkpoints.stored import Index, Stored
 
 _SAFETENSORS = "model.safetensors"
 _PYTORCH = "pytorch_model.bin"
 
-Read = Callable[[], np.ndarray]
-"""Reads one weight, anew at every call."""
+# The types that others of the family were published in, and their names here.
+_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16"}
+_TYPES |= {"BF16": "bfloat16"}
 
 
-def open_folder(folder: paths.PathLike) -> dict[str, Read]:
+def open_folder(folder: paths.PathLike) -> dict[str, Stored]:
   """Opens all weights of a folder, split over several files or not.
 
   Args:
     folder: A local folder.
 
   Returns:
-    What reads each weight, by its name in the file.
+    Each weight, to be read, by its name in the file.
 
   Raises:
     ValueError: If there are no weights, a file is truncated or corrupt, or the
@@ -42,7 +45,7 @@ def open_folder(folder: paths.PathLike) -> dict[str, Read]:
   for name, opener in openers.items():
     files = _files(folder, name)
     if files:
-      weights: dict[str, Read] = {}
+      weights: dict[str, Stored] = {}
       for file in files:
         weights |= opener(file)
       return weights
@@ -88,33 +91,52 @@ def _files(folder: paths.PathLike, name: str) -> list[pathlib.Path]:
   return [folder / shard for shard in sorted(set(shards))]
 
 
-def open_safetensors(path: pathlib.Path) -> dict[str, Read]:
+def open_safetensors(path: pathlib.Path) -> dict[str, Stored]:
   """Opens a safetensors file.
 
   Raises:
-    ValueError: It is missing, truncated or corrupt.
+    ValueError: It is missing, truncated or corrupt, or of a type that no
+      weights have.
     ImportError: If the package safetensors is missing.
   """
   library = _import_safetensors()
 
-  def read(name: str) -> np.ndarray:
+  def read(name: str, index: Index) -> np.ndarray:
     # Opened for each weight: what is read of a mapped file counts as this
     # process's memory until it is closed.
     try:
       with library.safe_open(path, framework="np") as file:
-        return file.get_tensor(name)
+        if not index:
+          return file.get_tensor(name)
+        return file.get_slice(name)[index]
     except (library.SafetensorError, OSError) as error:
       raise _broken(path, error) from error
 
+  opened: dict[str, Stored] = {}
   try:
     with library.safe_open(path, framework="np") as file:
-      names = list(file.keys())
+      for name in file.keys():  # noqa: SIM118 - it is no mapping.
+        part = file.get_slice(name)
+        opened[name] = Stored(
+          tuple(part.get_shape()),
+          _numpy_type(part.get_dtype(), name, path),
+          functools.partial(read, name),
+        )
   except (library.SafetensorError, OSError) as error:
     raise _broken(path, error) from error
-  return {name: functools.partial(read, name) for name in names}
+  return opened
 
 
-def open_pytorch(path: pathlib.Path) -> dict[str, Read]:
+def _numpy_type(name: str, weight: str, path: pathlib.Path) -> np.dtype:
+  if name not in _TYPES:
+    raise ValueError(
+      f"{path}: {weight} is of the type {name}; weights are of "
+      f"{', '.join(_TYPES)}"
+    )
+  return np.dtype(jnp.dtype(_TYPES[name]))
+
+
+def open_pytorch(path: pathlib.Path) -> dict[str, Stored]:
   """Opens a file of PyTorch's, by a loader that runs no code.
 
   Raises:
@@ -134,11 +156,18 @@ def open_pytorch(path: pathlib.Path) -> dict[str, Read]:
   except Exception as error:  # PyTorch raises many types.
     raise _broken(path, error) from error
 
-  def read(name: str) -> np.ndarray:
+  def read(name: str, index: Index) -> np.ndarray:
     # numpy has no bfloat16 of its own; float32 holds every value of it.
-    return tensors[name].to(torch.float32).numpy()
+    return tensors[name][index].to(torch.float32).numpy()
 
-  return {name: functools.partial(read, name) for name in tensors}
+  return {
+    name: Stored(
+      tuple(tensor.shape),
+      np.dtype(np.float32),
+      functools.partial(read, name),
+    )
+    for name, tensor in tensors.items()
+  }
 
 
 def _broken(path: pathlib.Path, error: Exception) -> ValueError:

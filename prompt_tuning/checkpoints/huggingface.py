@@ -17,6 +17,7 @@ import numpy as np
 
 from prompt_tuning import paths
 from prompt_tuning.checkpoints import hf_names, hf_weights, tree
+from prompt_tuning.checkpoints.stored import Stored
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.types import Params
 
@@ -74,14 +75,13 @@ def read(folder: paths.PathLike, *, dtype: str = "float32") -> Model:
     ImportError: If the weights are in a format whose package is missing.
   """
   flat = {
-    path: array.astype(jnp.dtype(dtype), copy=False)
-    for path, array in leaves(folder)
+    path: np.asarray(array, jnp.dtype(dtype)) for path, array in leaves(folder)
   }
   return Model(config=read_config(folder), params=tree.unflatten(flat))
 
 
-def leaves(folder: paths.PathLike) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields paths and arrays of a model's parameters, one at a time.
+def leaves(folder: paths.PathLike) -> Iterator[tuple[str, Stored]]:
+  """Yields paths and arrays of a model's parameters, to be read.
 
   Args:
     folder: As for `read`.
@@ -106,8 +106,8 @@ def leaves(folder: paths.PathLike) -> Iterator[tuple[str, np.ndarray]]:
       f"{missing[:10]}, extra {extra[:10]}."
     )
   for ours, theirs in pairs.items():
-    array = weights[theirs]()
-    yield ours, array.T if hf_names.is_transposed(ours) else array
+    array = weights[theirs]
+    yield ours, array.transposed() if hf_names.is_transposed(ours) else array
 
 
 def read_config(folder: paths.PathLike) -> T5Config:
@@ -229,7 +229,7 @@ def _to_settings(config: T5Config, dtype: str) -> dict[str, Any]:
   }
 
 
-def _drop_copies(weights: dict[str, hf_weights.Read], *, source: str) -> None:
+def _drop_copies(weights: dict[str, Stored], *, source: str) -> None:
   """Drops entries that repeat another or that the model never reads."""
   table = weights.get("shared.weight")
   for name in hf_names.COPIES_OF_TABLE:
@@ -238,7 +238,7 @@ def _drop_copies(weights: dict[str, hf_weights.Read], *, source: str) -> None:
       continue
     if table is None:
       weights["shared.weight"] = table = copy
-    elif not np.array_equal(copy(), table()):
+    elif not np.array_equal(copy, table):
       raise ValueError(
         f"{source}: {name} differs from shared.weight; this T5 has one table "
         "of embeddings for encoder and decoder."
@@ -248,7 +248,7 @@ def _drop_copies(weights: dict[str, hf_weights.Read], *, source: str) -> None:
 
 
 def _check_logits(
-  weights: dict[str, hf_weights.Read],
+  weights: dict[str, Stored],
   settings: Mapping[str, Any],
   config: T5Config,
   *,
@@ -266,7 +266,9 @@ def _check_logits(
     return
   head = weights.pop(hf_names.LOGITS, None)
   table = weights.get("shared.weight")
-  if head and table and not np.array_equal(head(), table()):
+  if head is None or table is None:
+    return
+  if not np.array_equal(head, table):
     raise ValueError(
       f"{source}: {CONFIG} ties the logits to the embeddings, but "
       f"{hf_names.LOGITS} differs from shared.weight; set "

@@ -3,15 +3,18 @@
 import dataclasses
 import difflib
 import enum
+import functools
 import json
 import os
 import pathlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
+from jax import numpy as jnp
 
 from prompt_tuning import hub, paths
 from prompt_tuning.checkpoints import (
@@ -21,6 +24,7 @@ from prompt_tuning.checkpoints import (
   t5x,
   tree,
 )
+from prompt_tuning.checkpoints.stored import Stored, stacked
 from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.stack import (
@@ -52,8 +56,9 @@ class Loaded:
   """The weights of a T5 as loaded.
 
   Attributes:
-    params: A nested dictionary of numpy arrays, exactly the model's parameters,
-      layers stacked where the model scans them.
+    params: A nested dictionary of numpy arrays, or of `Stored` ones still to be
+      read, exactly the model's parameters, layers stacked where the model scans
+      them.
     fingerprint: Names them, as `prompts.artifact.fingerprint`: of the weights
       in the checkpoint, whatever they are kept in.
   """
@@ -71,13 +76,21 @@ class Loaded:
 
 
 def load_backbone(
-  path: paths.PathLike, *, config: T5Config, dtype: str = "float32"
+  path: paths.PathLike,
+  *,
+  config: T5Config,
+  dtype: str = "float32",
+  in_parts: bool = False,
 ) -> Loaded:
   """Loads the weights of a T5, one at a time.
 
   Each is brought into the type that it is kept in before the next is read, so
   that what loading needs is what it returns and one array of the checkpoint.
   (T5X's checkpoints in one file are read whole.)
+
+  In parts, weights are `Stored`: `train.mesh.place` reads of each what the
+  devices of this process are to hold, so that no host holds the model. They are
+  looked through once before, for the fingerprint, 64 MiB at a time.
 
   Soft prompts that the checkpoint may hold are left out, and named in the log:
   a prompt is loaded from its own file (`prompts.artifact`).
@@ -86,6 +99,7 @@ def load_backbone(
     path: What `find_checkpoint` takes.
     config: The model that the weights must fit.
     dtype: What they are kept in, see `model.quantization.keep`.
+    in_parts: Whether weights are only opened.
 
   Raises:
     ValueError: If there is no checkpoint, it is broken, or a weight is missing,
@@ -97,7 +111,7 @@ def load_backbone(
   logging.info("Loading the backbone from %s (%s).", source, kind.value)
   if kind is Format.HUGGING_FACE:
     _check_config(huggingface.read_config(checkpoint), config, source=source)
-  weights = _Weights(config, dtype)
+  weights = _Weights(config, dtype, in_parts=in_parts)
   prompts = []
   for name, array in _leaves(checkpoint, kind):
     if _PROMPT.fullmatch(name):
@@ -124,7 +138,7 @@ def open_weights(
 ) -> tuple[Format, dict[str, tuple[int, ...]], set[str]] | None:
   """Returns the form of a checkpoint, and shapes and types of its weights.
 
-  Soft prompts are left out. Weights are read one by one, and not kept.
+  Soft prompts are left out. No weights are read.
 
   Args:
     path: What `find_checkpoint` takes.
@@ -173,8 +187,8 @@ def read_architecture(path: paths.PathLike) -> T5Config:
 
 def _leaves(
   checkpoint: pathlib.Path, kind: Format
-) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields paths and arrays as stored, an entry a layer."""
+) -> Iterator[tuple[str, Stored]]:
+  """Yields paths and arrays as stored, to be read, an entry a layer."""
   match kind:
     case Format.HUGGING_FACE:
       return huggingface.leaves(checkpoint)
@@ -195,25 +209,44 @@ class _Weights:
     found: Shape and type of every weight that was added.
   """
 
-  def __init__(self, config: T5Config, dtype: str):
-    self._config, self._dtype = config, dtype
+  def __init__(self, config: T5Config, dtype: str, *, in_parts: bool):
+    self._config, self._dtype, self._in_parts = config, dtype, in_parts
     one_by_one = dataclasses.replace(config, scan_layers=False)
     self._expected = t5.abstract_params(t5.T5(one_by_one))
     self._shapes = {
       path: leaf.shape for path, leaf in tree.flatten(self._expected).items()
     }
     self._samples: dict[str, artifact.Sample] = {}
-    self._kept: dict[str, np.ndarray] = {}
+    self._kept: dict[str, Any] = {}
+    self._layers: dict[str, dict[int, Stored]] = {}
     self.found: dict[str, jax.ShapeDtypeStruct] = {}
 
-  def add(self, path: str, array: np.ndarray) -> None:
+  def add(self, path: str, stored: Stored) -> None:
     """Takes a weight of one layer; what does not fit is only noted."""
-    self.found[path] = jax.ShapeDtypeStruct(array.shape, array.dtype)
-    if self._shapes.get(path) != array.shape:
+    self.found[path] = jax.ShapeDtypeStruct(stored.shape, stored.dtype)
+    if self._shapes.get(path) != stored.shape:
       return
+    if self._in_parts:
+      values = stored.points(artifact.sampled_places(stored.shape))
+      sample = artifact.Sample(stored.shape, values.astype(jnp.bfloat16))
+      self._samples[path] = sample
+      for name, opened in _kept(path, stored, self._dtype).items():
+        self._open(name, opened)
+      return
+    array = np.asarray(stored)
     self._samples[path] = artifact.sample(array)
     for name, part in quantization.keep(path, array, self._dtype).items():
       self._put(name, part)
+
+  def _open(self, path: str, stored: Stored) -> None:
+    place = stacked_place(path) if self._config.scan_layers else None
+    if place is None:
+      self._kept[path] = stored
+      return
+    layers = self._layers.setdefault(place[0], {})
+    layers[place[1]] = stored
+    if len(layers) == self._num_layers(path):
+      self._kept[place[0]] = stacked([layers[n] for n in sorted(layers)])
 
   def _put(self, path: str, array: np.ndarray) -> None:
     place = stacked_place(path) if self._config.scan_layers else None
@@ -263,6 +296,31 @@ class _Weights:
       f" By its shapes it is a T5 with {sizes}; give the size recipe that has "
       "these (`python -m prompt_tuning.inspect` names it)."
     )
+
+
+def _kept(path: str, stored: Stored, dtype: str) -> dict[str, Stored]:
+  """Returns one weight as it is kept, to be read; see `quantization.keep`."""
+  abstract = quantization.abstract_params(
+    tree.unflatten({path: jax.ShapeDtypeStruct(stored.shape, stored.dtype)}),
+    dtype,
+  )
+  shapes = tree.flatten(abstract)
+  if len(shapes) == 1:
+    return {path: stored.astype(shapes[path].dtype)}
+  # A scale is of a whole channel, so all of the matrix is read for any part.
+  return {
+    name: Stored(
+      leaf.shape,
+      np.dtype(leaf.dtype),
+      lambda index, name=name: _quantized(path, stored)[name][index],
+    )
+    for name, leaf in shapes.items()
+  }
+
+
+@functools.lru_cache(maxsize=1)
+def _quantized(path: str, stored: Stored) -> dict[str, np.ndarray]:
+  return quantization.keep(path, np.asarray(stored), quantization.INT8)
 
 
 def find_checkpoint(path: paths.PathLike) -> pathlib.Path:

@@ -1,7 +1,7 @@
 """Parameters from Orbax checkpoints: T5X's newer ones and this project's.
 
-The files are read with TensorStore rather than through Orbax: one array at a
-time, only the part that is wanted, and lost data is an error instead of zeros.
+The files are read with TensorStore rather than through Orbax: only the part
+that is wanted, and lost data is an error instead of zeros.
 """
 
 import json
@@ -9,10 +9,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from prompt_tuning import paths
 from prompt_tuning.checkpoints import scanned, zarr
+from prompt_tuning.checkpoints.stored import Stored
 
 _METADATA = "_METADATA"
 
@@ -24,8 +23,8 @@ def is_tree(directory: paths.PathLike) -> bool:
 
 def leaves(
   directory: paths.PathLike, *, subtree: str | None = None
-) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields paths and arrays of a tree, or of one part of it, one at a time.
+) -> Iterator[tuple[str, Stored]]:
+  """Yields paths and arrays of a tree, or of one part of it, to be read.
 
   Args:
     directory: The folder that holds `_METADATA`.
@@ -33,7 +32,7 @@ def leaves(
 
   Raises:
     ValueError: If it is incomplete, corrupt or has no such part; the message
-      names the folder.
+      names the folder. Arrays raise it when they are read.
   """
   metadata = _read_metadata(directory)
   wanted = [
@@ -48,10 +47,10 @@ def leaves(
     )
   for keys in wanted:
     path = "/".join(keys if subtree is None else keys[1:])
-    yield path, _read_array(directory, ".".join(keys), metadata)
+    yield path, _open_array(directory, ".".join(keys), metadata)
 
 
-def t5x_leaves(directory: paths.PathLike) -> Iterator[tuple[str, np.ndarray]]:
+def t5x_leaves(directory: paths.PathLike) -> Iterator[tuple[str, Stored]]:
   """Yields paths and arrays of the parameters that T5X saved with Orbax.
 
   Args:
@@ -84,11 +83,11 @@ def _array_keys(metadata: Mapping[str, Any]) -> Iterator[list[str]]:
       yield [str(part["key"]) for part in entry["key_metadata"]]
 
 
-def _read_array(
+def _open_array(
   directory: paths.PathLike,
   name: str,
   metadata: Mapping[str, Any],
-) -> np.ndarray:
+) -> Stored:
   if metadata.get("use_ocdbt", True):
     store = {
       "driver": "ocdbt",
@@ -98,7 +97,7 @@ def _read_array(
   else:
     store = zarr.key_value_store(paths.as_path(directory) / name)
   driver = "zarr3" if metadata.get("use_zarr3", False) else "zarr"
-  return zarr.read_store(
+  return zarr.open_store(
     {"driver": driver, "kvstore": store},
     source=f"{os.fspath(directory)} ({name})",
     sparse=not metadata.get("store_array_data_equal_to_fill_value", False),

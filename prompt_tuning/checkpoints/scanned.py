@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from prompt_tuning.checkpoints.stored import Stored
+
 _LAYER_AXIS = 1
 _STACKED = re.compile(r"(encoder|decoder)/\1/(.+)")
 _BIAS = "relpos_bias/rel_embedding"
@@ -17,9 +19,9 @@ _ATTENTION = re.compile(r"[^/]*attention/([^/]+)/kernel")
 
 
 def unroll(
-  leaves: Iterable[tuple[str, np.ndarray]], *, source: str
-) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields parameters with one entry a layer, one at a time.
+  leaves: Iterable[tuple[str, Stored]], *, source: str
+) -> Iterator[tuple[str, Stored]]:
+  """Yields parameters with one entry a layer, to be read.
 
   Args:
     leaves: Paths and arrays in either layout; unscanned ones come back as they
@@ -37,14 +39,14 @@ def unroll(
       continue
     stack, name = match.groups()
     if name == _BIAS:
-      yield f"{stack}/{name}", _merge_bias(array, stack, source)
+      yield f"{stack}/{name}", _merge_bias(np.asarray(array), stack, source)
       continue
     for index in range(array.shape[_LAYER_AXIS]):
-      layer = np.take(array, index, axis=_LAYER_AXIS)
+      layer = array.at(index, axis=_LAYER_AXIS)
       yield f"{stack}/layers_{index}/{name}", _fold_heads(layer, name)
 
 
-def _merge_bias(bias: np.ndarray, stack: str, source: str) -> np.ndarray:
+def _merge_bias(bias: np.ndarray, stack: str, source: str) -> Stored:
   """Returns the bias [H, buckets] of all layers, [H, layers, buckets]."""
   first = np.take(bias, 0, axis=_LAYER_AXIS)
   if not (bias == np.expand_dims(first, _LAYER_AXIS)).all():
@@ -54,14 +56,13 @@ def _merge_bias(bias: np.ndarray, stack: str, source: str) -> np.ndarray:
       "all layers of a stack, as the released models do, so the checkpoint "
       "cannot be used."
     )
-  return first
+  return Stored.of(first)
 
 
-def _fold_heads(array: np.ndarray, name: str) -> np.ndarray:
+def _fold_heads(array: Stored, name: str) -> Stored:
   """Returns a kernel of attention with heads and head width in one axis."""
   match = _ATTENTION.fullmatch(name)
   if match is None:
     return array
-  if match[1] == "out":
-    return array.reshape(-1, array.shape[-1])  # [H, K, D] -> [H * K, D]
-  return array.reshape(array.shape[0], -1)  # [D, H, K] -> [D, H * K]
+  # [H, K, D] -> [H * K, D], or [D, H, K] -> [D, H * K].
+  return array.joined(0 if match[1] == "out" else 1)

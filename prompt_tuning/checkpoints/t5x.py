@@ -23,6 +23,7 @@ from flax import serialization
 
 from prompt_tuning import paths
 from prompt_tuning.checkpoints import scanned, tree, zarr
+from prompt_tuning.checkpoints.stored import Stored
 from prompt_tuning.types import Params
 
 VERSION = 3
@@ -80,14 +81,17 @@ def read(
   content = _unpack(path)
   state = content["optimizer"].get("state", {})
   params = {
-    name: array if dtype is None else array.astype(jnp.dtype(dtype))
+    name: np.asarray(array, None if dtype is None else jnp.dtype(dtype))
     for name, array in _params(content, directory)
   }
   optimizer_state = None
   if with_optimizer_state:
     stored = state.get("param_states", {})
     optimizer_state = tree.unflatten(
-      dict(_leaves(stored, directory, allow_none=True))
+      {
+        name: None if array is None else np.asarray(array)
+        for name, array in _leaves(stored, directory, allow_none=True)
+      }
     )
   step = state.get("step")
   if not isinstance(step, int | np.ndarray | np.generic):
@@ -99,10 +103,10 @@ def read(
   )
 
 
-def leaves(directory: paths.PathLike) -> Iterator[tuple[str, np.ndarray]]:
+def leaves(directory: paths.PathLike) -> Iterator[tuple[str, Stored]]:
   """Yields paths and arrays of a checkpoint's parameters, as `read` has them.
 
-  Only one array is in memory at a time, unless all are inside the msgpack file.
+  They are not read yet, unless all are inside the msgpack file.
 
   Args:
     directory: The folder `checkpoint_<step>`.
@@ -214,7 +218,7 @@ def _is_description(node: Any) -> bool:
 
 def _params(
   content: Mapping[str, Any], directory: paths.PathLike
-) -> Iterator[tuple[str, np.ndarray]]:
+) -> Iterator[tuple[str, Stored]]:
   stored = _leaves(content["optimizer"]["target"], directory, allow_none=False)
   return scanned.unroll(stored, source=os.fspath(directory))
 
@@ -222,14 +226,14 @@ def _params(
 def _leaves(
   nested: Mapping[str, Any], directory: paths.PathLike, *, allow_none: bool
 ) -> Iterator[tuple[str, Any]]:
-  """Replaces TensorStore descriptions by arrays, one at a time."""
+  """Replaces TensorStore descriptions by arrays to be read."""
   for name, leaf in tree.flatten(nested, is_leaf=_is_description).items():
     if _is_description(leaf):
-      yield name, _load_described(leaf, directory)
+      yield name, _open_described(leaf, directory)
     elif leaf is None and allow_none:
       yield name, None
     elif isinstance(leaf, np.ndarray | np.generic):
-      yield name, np.asarray(leaf)
+      yield name, Stored.of(np.asarray(leaf))
     else:
       raise ValueError(
         f"{os.fspath(directory)}: weight {name} is {type(leaf).__name__}, "
@@ -237,9 +241,9 @@ def _leaves(
       )
 
 
-def _load_described(
+def _open_described(
   description: Mapping[str, Any], directory: paths.PathLike
-) -> np.ndarray:
+) -> Stored:
   if description["driver"] != "zarr":
     raise ValueError(
       f"{os.fspath(directory)}: arrays of TensorStore driver "
@@ -255,7 +259,7 @@ def _load_described(
     )
   folder = stored_path.rstrip("/").rsplit("/", 1)[-1]
   shape = description.get("metadata", {}).get("shape")
-  return zarr.read_array(
+  return zarr.open_array(
     paths.as_path(directory) / folder,
     shape=None if shape is None else tuple(shape),
   )

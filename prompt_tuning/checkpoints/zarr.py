@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prompt_tuning import paths
+from prompt_tuning.checkpoints.stored import Index, Stored
 
 GZIP = {"id": "gzip", "level": 1}
 _CHUNK_BYTES = 64 * 2**20
@@ -29,8 +30,17 @@ def read_array(
     ValueError: If it is missing, truncated, corrupt, of another shape, or of a
       type that cannot be weights; the message names the folder.
   """
+  return np.asarray(open_array(path, shape=shape))
+
+
+def open_array(
+  path: paths.PathLike,
+  *,
+  shape: tuple[int, ...] | None = None,
+) -> Stored:
+  """Opens one array; see `read_array`."""
   spec = {"driver": "zarr", "kvstore": key_value_store(path)}
-  array = read_store(spec, source=os.fspath(path))
+  array = open_store(spec, source=os.fspath(path))
   if shape is not None and array.shape != tuple(shape):
     raise ValueError(
       f"The array in {os.fspath(path)} has shape {array.shape}, but the "
@@ -39,13 +49,13 @@ def read_array(
   return array
 
 
-def read_store(
+def open_store(
   spec: Mapping[str, Any],
   *,
   source: str,
   sparse: bool | None = None,
-) -> np.ndarray:
-  """Reads the array that a TensorStore specification describes.
+) -> Stored:
+  """Opens the array that a TensorStore specification describes.
 
   Args:
     spec: Driver and key-value store.
@@ -53,8 +63,12 @@ def read_store(
     sparse: Whether chunks full of the fill value may have been left out. By
       default they may if the array states a fill value.
 
+  Returns:
+    The array; of what it is asked for it reads the chunks that hold it.
+
   Raises:
-    ValueError: As `read_array`.
+    ValueError: As `read_array`; of what is truncated or corrupt, when it is
+      read.
   """
   import tensorstore as ts  # Not needed unless arrays are read or written.
 
@@ -64,18 +78,22 @@ def read_store(
     store = ts.open(strict, open=True, read=True).result()
     if sparse or (sparse is None and store.fill_value is not None):
       store = ts.open(dict(spec), open=True, read=True).result()
-    array = np.asarray(store.read().result())
   except (ValueError, OSError) as error:
-    raise ValueError(
-      f"The array in {source} cannot be read; the checkpoint is incomplete or "
-      f"corrupt, copy it again. ({_first_line(error)})"
-    ) from error
-  if array.dtype == np.uint16:
+    raise _broken(source, error) from error
+  dtype = np.dtype(store.dtype.numpy_dtype)
+  if dtype == np.uint16:
     raise ValueError(
       f"The array in {source} is bfloat16 disguised as uint16, as T5X wrote it "
       "before version 3; save it again with a newer T5X."
     )
-  return array
+
+  def read(index: Index) -> np.ndarray:
+    try:
+      return np.asarray(store[index].read(order="C").result())
+    except (ValueError, OSError) as error:
+      raise _broken(source, error) from error
+
+  return Stored(tuple(store.shape), dtype, read)
 
 
 def write_array(path: paths.PathLike, array: np.ndarray) -> dict[str, Any]:
@@ -128,6 +146,13 @@ def key_value_store(path: paths.PathLike) -> Any:
   if paths.is_remote(path):
     return f"{os.fspath(path).rstrip('/')}/"
   return {"driver": "file", "path": f"{path.absolute()}/"}
+
+
+def _broken(source: str, error: Exception) -> ValueError:
+  return ValueError(
+    f"The array in {source} cannot be read; the checkpoint is incomplete or "
+    f"corrupt, copy it again. ({_first_line(error)})"
+  )
 
 
 def _first_line(error: Exception) -> str:

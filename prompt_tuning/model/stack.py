@@ -139,8 +139,8 @@ def unstack_layers(params: Params) -> Params:
 
 
 def unstack_leaves(
-  leaves: Iterable[tuple[str, np.ndarray]],
-) -> Iterator[tuple[str, np.ndarray]]:
+  leaves: Iterable[tuple[str, Any]],
+) -> Iterator[tuple[str, Any]]:
   """Yields what `unstack_layers` returns, by path, one array at a time."""
   for path, array in leaves:
     match = _STACKED_PATH.fullmatch(path)

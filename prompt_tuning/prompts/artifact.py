@@ -127,12 +127,16 @@ def fingerprint_of_samples(samples: Mapping[str, Sample]) -> str:
 def sample(weight: Any) -> Sample:
   """Returns what a fingerprint takes of one weight."""
   shape = tuple(weight.shape)
+  # One index an axis, in C order: flattening a sharded array would gather it.
+  values = weight[np.unravel_index(sampled_places(shape), shape)]
+  return Sample(shape, np.asarray(values).astype(jnp.bfloat16))
+
+
+def sampled_places(shape: tuple[int, ...]) -> np.ndarray:
+  """Returns where a sample is taken, in C order, ascending."""
   size = int(np.prod(shape, dtype=np.int64))
   count = min(size, _SAMPLES)
-  flat = np.arange(count, dtype=np.int64) * size // max(count, 1)
-  # One index an axis, in C order: flattening a sharded array would gather it.
-  values = weight[np.unravel_index(flat, shape)]
-  return Sample(shape, np.asarray(values).astype(jnp.bfloat16))
+  return np.arange(count, dtype=np.int64) * size // max(count, 1)
 
 
 def save_prompt(

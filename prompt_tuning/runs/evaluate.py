@@ -172,11 +172,12 @@ def load_network(
   *,
   allow_missing_card: bool = False,
   tuned_dir: str | None = None,
+  in_parts: bool = False,
 ) -> tuple[Network, int]:
   """Returns a backbone with what was tuned in place, and the step it is of.
 
   That is the prompt's, or the run's; of a bare model its checkpoint's, 0 if
-  that has none.
+  that has none. In parts, its weights are read only when they are placed.
 
   Raises:
     ValueError: If the prompt has another width, what was tuned belongs to
@@ -186,18 +187,27 @@ def load_network(
   tuned = read_tuned(tuned_dir, config=backbone.config, prompt_file=prompt_file)
   if tuned is not None:
     network = build_network(
-      backbone, tuned.prompt, rng=jax.random.key(0), method=tuned.method
+      backbone,
+      tuned.prompt,
+      rng=jax.random.key(0),
+      method=tuned.method,
+      in_parts=in_parts,
     )
     return with_tuned(network, tuned), tuned.step
   saved = load_prompt(
     backbone, prompt_file, allow_missing_card=allow_missing_card
   )
   if saved is None or prompt_file is None:
-    network = build_network(backbone, None, rng=jax.random.key(0))
+    network = build_network(
+      backbone, None, rng=jax.random.key(0), in_parts=in_parts
+    )
     assert backbone.checkpoint is not None  # It was read.
     return network, checkpoint_step(backbone.checkpoint) or 0
   network = build_network(
-    backbone, PromptSpec.of_saved(saved), rng=jax.random.key(0)
+    backbone,
+    PromptSpec.of_saved(saved),
+    rng=jax.random.key(0),
+    in_parts=in_parts,
   )
   source = ", ".join(_files(prompt_file))
   artifact.check_backbone(saved, network.fingerprint, source=source)

@@ -50,6 +50,12 @@ class Hardware:
           f"{value!r}."
         )
 
+  @property
+  def may_cut(self) -> bool:
+    """Whether a host may have to hold only a part of the model."""
+    num_devices = len(jax.devices())
+    return jax.process_count() > 1 or (num_devices > 1 and self.model != 1)
+
   def shape(
     self,
     need: Callable[[], Callable[[MeshShape], Need]],

@@ -103,6 +103,7 @@ def infer(
     prompt_file,
     allow_missing_card=allow_missing_card,
     tuned_dir=tuned_dir,
+    in_parts=hardware.may_cut,
   )
   examples = inputs.examples(backbone.vocabulary)
   builder = FeatureBuilder(

@@ -74,6 +74,7 @@ def build_network(
   from_scratch: bool = False,
   loaded: Loaded | None = None,
   method: Method | None = None,
+  in_parts: bool = False,
 ) -> Network:
   """Reads the backbone, or starts one, and puts a fresh prompt in front.
 
@@ -85,6 +86,7 @@ def build_network(
     from_scratch: Whether the backbone starts from random weights.
     loaded: The backbone's weights, if they were read before.
     method: What is trained inside of the layers; None for nothing.
+    in_parts: Whether weights are read only when they are placed.
 
   Raises:
     ValueError: If a checkpoint is named and not to be read, or the other way
@@ -99,7 +101,7 @@ def build_network(
       scan_layers=backbone.config.scan_layers,
     )
   elif loaded is None:
-    loaded = backbone.load()
+    loaded = backbone.load(in_parts=in_parts)
   params, fingerprint = loaded.params, loaded.fingerprint
   dtype = _kept_in(backbone, from_scratch=from_scratch)
   if method is not None:
@@ -107,7 +109,9 @@ def build_network(
   module = None
   if prompt is not None:
     module = prompt.module(
-      embeddings=quantization.float_table(params["token_embedder"]),
+      embeddings=quantization.float_table(
+        jax.tree.map(np.asarray, params["token_embedder"])
+      ),
       encode=backbone.vocabulary.encode,
       backbone_fingerprint=fingerprint,
     )

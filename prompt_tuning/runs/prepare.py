@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from prompt_tuning import paths
 from prompt_tuning.checkpoints.load import Loaded
+from prompt_tuning.checkpoints.stored import Stored
 from prompt_tuning.data.batches import Batches
 from prompt_tuning.data.features import (
   Example,
@@ -144,6 +145,7 @@ def prepare(
     from_scratch=a.from_scratch,
     loaded=loaded,
     method=a.method,
+    in_parts=reads_in_parts(mesh),
   )
   if beside is not None:
     network = dataclasses.replace(network, model=beside.network.model)
@@ -339,17 +341,30 @@ def _place(
   if frozen is None:
     frozen = mesh_lib.place(parts.frozen, shardings(parts.frozen))
   # What is trained is kept in float32, whatever the backbone is stored in.
-  trainable = jax.tree.map(
-    lambda leaf: np.asarray(leaf).astype(np.float32), parts.trainable
-  )
+  trainable = jax.tree.map(_as_float32, parts.trainable)
   placed = shardings(trainable)
   make = lambda params: init_state(params, a.optimizer)  # noqa: E731
-  abstract = jax.eval_shape(make, trainable)
+  abstract = jax.eval_shape(
+    make,
+    jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), trainable
+    ),
+  )
   state = jax.jit(
     make,
     out_shardings=mesh_lib.state_shardings(abstract, placed, mesh=mesh),
   )(mesh_lib.place(trainable, placed))
   return state, frozen
+
+
+def _as_float32(leaf: Any) -> Any:
+  whole = leaf if isinstance(leaf, Stored) else np.asarray(leaf)
+  return whole.astype(np.float32)
+
+
+def reads_in_parts(mesh: Mesh) -> bool:
+  """Returns whether a host holds only a part of the model."""
+  return mesh.shape[mesh_lib.MODEL] > 1 or jax.process_count() > 1
 
 
 def _identity(

@@ -61,7 +61,7 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> JointResult:
     check_alone(name, each)
     paths.check_writable_dir(each.model_dir)
   mesh = prepare_lib.make_mesh(list(arguments.values()))
-  loaded = first.backbone.load()
+  loaded = first.backbone.load(in_parts=prepare_lib.reads_in_parts(mesh))
   prepared: dict[str, prepare_lib.Prepared] = {}
   with contextlib.ExitStack() as stack:
     for name, each in arguments.items():

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from prompt_tuning import hub, paths
@@ -129,7 +130,9 @@ def _read_checkpoint(checkpoint: paths.PathLike) -> Params:
   stored = orbax_tree.leaves(
     paths.as_path(checkpoint) / "state", subtree="trainable"
   )
-  return tree.unflatten(dict(unstack_leaves(stored)))
+  return tree.unflatten(
+    {path: np.asarray(array) for path, array in unstack_leaves(stored)}
+  )
 
 
 def _of_peft(folder: paths.PathLike, config: T5Config) -> Tuned:

@@ -171,18 +171,28 @@ def place(params: Params, shardings: Params) -> Params:
   """Returns parameters on the devices.
 
   Args:
-    params: Arrays on the host, the same in every process.
+    params: Arrays on the host, the same in every process, or what reads one's
+      parts when it is sliced: then no more is read than is placed here.
     shardings: A sharding for each.
   """
-  if jax.process_count() == 1:
-    return jax.device_put(params, shardings)
+  in_memory = np.ndarray | np.generic | jax.Array
 
   def put(value, sharding):
-    # `device_put` would send the whole array to all processes, to compare it.
-    host = np.asarray(value)
-    return jax.make_array_from_callback(
-      host.shape, sharding, lambda index: host[index]
-    )
+    if isinstance(value, in_memory):
+      if jax.process_count() == 1:
+        return jax.device_put(value, sharding)
+      # `device_put` would send the whole array to all processes, to compare it.
+      value = np.asarray(value)
+    parts: dict[tuple[Any, ...], np.ndarray] = {}
+
+    def read(index):
+      # Several devices hold the same part.
+      key = tuple((axis.start, axis.stop) for axis in index)
+      if key not in parts:
+        parts[key] = value[index]
+      return parts[key]
+
+    return jax.make_array_from_callback(value.shape, sharding, read)
 
   return jax.tree.map(put, params, shardings)
 

@@ -8,13 +8,14 @@ backbone it was tuned on and what else PEFT has no word for.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from prompt_tuning import paths
 from prompt_tuning.checkpoints import hf_weights
+from prompt_tuning.checkpoints.stored import Stored
 
 CONFIG = "adapter_config.json"
 CARD = "prompt_tuning.json"
@@ -68,10 +69,8 @@ def count(settings: Mapping[str, Any], name: str, source: str) -> int:
   return value
 
 
-def read_weights(
-  folder: paths.PathLike,
-) -> Mapping[str, Callable[[], np.ndarray]]:
-  """Returns what reads each weight, by PEFT's name of it.
+def open_weights(folder: paths.PathLike) -> Mapping[str, Stored]:
+  """Returns each weight, to be read, by PEFT's name of it.
 
   Raises:
     ValueError: There are none, or they are truncated or corrupt.

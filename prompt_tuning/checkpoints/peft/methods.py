@@ -77,8 +77,8 @@ def read(folder: paths.PathLike, config: T5Config) -> Adapter:
     )
   files.check_task(settings, source)
   weights = {
-    name: np.asarray(get(), np.float32)
-    for name, get in files.read_weights(folder).items()
+    name: np.asarray(array, np.float32)
+    for name, array in files.open_weights(folder).items()
   }
   method, flat = _READERS[kind](settings, weights, config, source)
   return Adapter(

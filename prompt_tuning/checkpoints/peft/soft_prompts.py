@@ -45,12 +45,12 @@ def read(folder: paths.PathLike) -> tuple[SavedPrompt, str]:
       "folder by TUNED_DIR, in evaluation and inference"
     )
   files.check_task(settings, source)
-  weights = files.read_weights(folder)
+  weights = files.open_weights(folder)
   if set(weights) != {_WEIGHT}:
     raise ValueError(
       f"{source}: expected the weight {_WEIGHT!r} alone, got {sorted(weights)}"
     )
-  array = np.asarray(weights[_WEIGHT](), np.float32)
+  array = np.asarray(weights[_WEIGHT], np.float32)
   length, width = (
     files.count(settings, name, source)
     for name in ("num_virtual_tokens", "token_dim")

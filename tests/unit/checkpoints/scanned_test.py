@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from prompt_tuning.checkpoints import scanned, t5x, tree
+from prompt_tuning.checkpoints.stored import Stored
 from prompt_tuning.model import t5
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.testing.shared import fixture_path
@@ -36,8 +37,11 @@ def _share_bias(params):
 
 
 def _unroll(params):
-  leaves = tree.flatten(params).items()
-  return tree.unflatten(dict(scanned.unroll(leaves, source="x")))
+  leaves = (
+    (name, Stored.of(np.asarray(x))) for name, x in tree.flatten(params).items()
+  )
+  unrolled = dict(scanned.unroll(leaves, source="x"))
+  return tree.unflatten({name: np.asarray(x) for name, x in unrolled.items()})
 
 
 def test_different_biases_are_an_error():
@@ -82,5 +86,5 @@ def test_values_of_a_layer(monkeypatch):
 
 
 def test_unscanned_parameters_come_back_as_they_are():
-  params = {"encoder": {"layers_0": {"scale": 1}}, "token_embedder": {"x": 2}}
-  assert _unroll(params) == params
+  leaves = {"encoder/layers_0/scale": 1, "token_embedder/x": 2}
+  assert dict(scanned.unroll(leaves.items(), source="x")) == leaves
