@@ -83,13 +83,15 @@ class Backbone:
         `load_backbone`.
 
     Raises:
-      ValueError: If no checkpoint is named, or it does not fit `config`.
+      ValueError: If no checkpoint is named, it does not fit `config`, or it
+        brings another vocabulary than `vocabulary`.
     """
     if self.checkpoint is None:
       raise ValueError(
         "No backbone checkpoint is given: set INITIAL_CHECKPOINT_PATH, or say "
         "FROM_SCRATCH = True to pre-train."
       )
+    _check_vocabulary(self.checkpoint, self.vocabulary)
     logging.info("Reading the backbone from %s", self.checkpoint)
     return load_backbone(
       self.checkpoint,
@@ -145,6 +147,28 @@ def of_checkpoint(
     checkpoint=checkpoint,
     dtype=dtype,
   )
+
+
+def _check_vocabulary(checkpoint: str, vocabulary: Vocabulary) -> None:
+  """Checks ids against the vocabulary that lies beside the weights, if any.
+
+  Files may differ in their bytes and agree in all ids, as those of T5 with and
+  without sentinels do.
+  """
+  if checkpoint.startswith(hub.PREFIX):
+    return  # Of the hub, weights are had without it.
+  file = paths.as_path(checkpoint) / hub.VOCABULARY
+  if not paths.exists(file):
+    return
+  beside = SentencePieceVocabulary(str(file), extra_ids=0)
+  for token_id in range(min(beside.vocab_size, vocabulary.vocab_size)):
+    there, here = beside.piece(token_id), vocabulary.piece(token_id)
+    if there != here:
+      raise ValueError(
+        f"{file} has {there!r} as id {token_id}, and {vocabulary!r} has "
+        f"{here!r}: texts would be other tokens than the model knows. Give the "
+        "vocabulary that it was trained with (VOCABULARY_PATH)"
+      )
 
 
 def vocabulary_of(

@@ -12,7 +12,7 @@ from prompt_tuning import paths
 from prompt_tuning.checkpoints.stored import Index, Stored
 
 GZIP = {"id": "gzip", "level": 1}
-_CHUNK_BYTES = 64 * 2**20
+_CHUNK_BYTES = 16 * 2**20
 
 
 def read_array(
@@ -97,7 +97,7 @@ def open_store(
 
 
 def write_array(path: paths.PathLike, array: np.ndarray) -> dict[str, Any]:
-  """Writes one array, in chunks of at most about 64 MiB.
+  """Writes one array, in chunks of at most about 16 MiB.
 
   Args:
     path: The folder to make.

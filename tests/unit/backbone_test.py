@@ -60,6 +60,20 @@ def test_the_vocabulary_lies_beside_the_weights(tmp_path):
   assert made.vocabulary == SentencePieceVocabulary(str(PIECES))
 
 
+def test_another_vocabulary_than_the_one_beside_is_named(tmp_path):
+  pytest.importorskip("safetensors", reason="the format needs it")
+  model = fakes.tiny_model(vocab_size=1024)
+  folder = tmp_path / "t5"
+  huggingface.write(model.config, fakes.tiny_params(model), folder)
+  shutil.copy(PIECES, folder / "spiece.model")
+  own = SentencePieceVocabulary(str(PIECES), extra_ids=7)
+  settings = {"config": model.config, "checkpoint": str(folder)}
+  assert backbone.Backbone(vocabulary=own, **settings).load().params
+  other = backbone.Backbone(vocabulary=ByteVocabulary(), **settings)
+  with pytest.raises(ValueError, match=r"has '<pad>' as id 0, and ByteVocab"):
+    other.load()
+
+
 def test_what_is_no_backbone(tmp_path):
   with pytest.raises(ValueError, match="There is no checkpoint at"):
     load.read_architecture(tmp_path / "absent")
