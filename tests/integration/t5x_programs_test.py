@@ -48,6 +48,7 @@ TASK_MACROS = (
 )
 TRAIN = ("MODEL_DIR='model_dir'", "TRAIN_STEPS=30000", *TASK_MACROS)
 SIZED = {
+  "t5x/models/checkpoint.gin": "",
   "t5x/models/embedded.gin": "",
   "t5x/models/byt5.gin": "sizes/byt5_small.gin",
   "t5x/models/t5_1_0.gin": "sizes/t5_1_0_small.gin",
