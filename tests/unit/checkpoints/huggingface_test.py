@@ -489,3 +489,26 @@ def test_pytorch_files_need_pytorch(folder, monkeypatch):
   monkeypatch.setitem(sys.modules, "torch", None)
   with pytest.raises(ImportError, match="pip install torch"):
     huggingface.read(folder)
+
+
+class _Payload:
+  """Makes a file when it is unpickled."""
+
+  def __init__(self, path):
+    self.path = path
+
+  def __reduce__(self):
+    return open, (self.path, "w")
+
+
+@pytest.mark.oracle
+def test_a_pickle_that_runs_code_is_refused(folder, tmp_path):
+  torch = pytest.importorskip("torch", reason="reads the format")
+  (folder / "model.safetensors").unlink()
+  ran = tmp_path / "ran"
+  torch.save(
+    {"shared.weight": _Payload(str(ran))}, folder / "pytorch_model.bin"
+  )
+  with pytest.raises(ValueError, match=r"pytorch_model\.bin cannot be read"):
+    huggingface.read(folder)
+  assert not ran.exists()
