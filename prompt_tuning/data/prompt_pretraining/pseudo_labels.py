@@ -43,6 +43,7 @@ class SentenceInputs:
     pattern: The labeller's, of `{sentence}`.
     text_field: The field of a document's text.
     num_sentences: How many are drawn; None takes all.
+    max_tokens: Of a row without its end; of a longer one the sentence is cut.
     seed: Decides which.
     num_workers: Processes that read the files; one for each core by default.
   """
@@ -52,6 +53,7 @@ class SentenceInputs:
   pattern: str = "{sentence}<X>"
   text_field: str = "text"
   num_sentences: int | None = None
+  max_tokens: int = 512
   seed: int = 0
   num_workers: int | None = None
 
@@ -85,7 +87,9 @@ class SentenceInputs:
       rng = np.random.default_rng(self.seed)
       drawn = rng.choice(numbers, self.num_sentences, replace=False)
       numbers = np.sort(drawn)
-    pattern = Pattern(text=self.pattern, gives_way="sentence")
+    pattern = Pattern(
+      text=self.pattern, gives_way="sentence", max_tokens=self.max_tokens
+    )
     end = np.asarray([vocabulary.eos_id], np.int32)
     found = []
     for number in numbers:

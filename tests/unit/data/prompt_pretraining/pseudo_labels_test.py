@@ -175,6 +175,12 @@ def test_sentences_to_label_are_those_of_the_documents(tmp_path):
     *VOCABULARY.encode("<extra_id_0>"),
     *VOCABULARY.encode("."),
   ]
+  # A longer one is cut, and its answer slot is not.
+  short = sentences(max_tokens=len(found[0]["inputs"]) - 1)[0][
+    "inputs"
+  ].tolist()
+  assert short[-2:] == found[0]["inputs"].tolist()[-2:]
+  assert len(short) < len(found[0]["inputs"])
   some = sentences(num_sentences=5, seed=1)
   assert [e["inputs_pretokenized"] for e in some] == [
     e["inputs_pretokenized"] for e in sentences(num_sentences=5, seed=1)
