@@ -13,6 +13,7 @@ from prompt_tuning.checkpoints.peft import files, methods, soft_prompts
 from prompt_tuning.prompts import artifact
 
 _SWEEP, _RUN = "sweep.json", "run.json"
+_TABLE = "token_embedder/embedding"
 _SIZE = re.compile(r"^([A-Z_]+) = (\d+)$", re.MULTILINE)
 
 
@@ -105,6 +106,9 @@ def _checkpoint(path: str) -> Iterator[str]:
     f"{kind.value}: {len(shapes)} weights, {count:,} parameters, "
     f"{', '.join(sorted(types))}"
   )
+  if kind is load.Format.RUN and _TABLE not in shapes:
+    yield "no backbone: what was trained beside a frozen one, for TUNED_DIR"
+    return
   made = architecture.of_shapes(shapes)
   yield (
     f"a T5 {'1.1' if made.is_gated else '1.0'}, logits "

@@ -22,7 +22,14 @@ from prompt_tuning.methods.prefix_tuning import PrefixTuning
 from prompt_tuning.model.stack import unstack_layers
 from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.spec import PromptSpec
-from prompt_tuning.runs import convert, dry_run, evaluate, export, train
+from prompt_tuning.runs import (
+  convert,
+  dry_run,
+  evaluate,
+  export,
+  inspection,
+  train,
+)
 from prompt_tuning.runs.hardware import Hardware
 from prompt_tuning.train import optimizers, partition, plan, selection
 
@@ -222,6 +229,8 @@ def test_what_was_tuned_goes_to_peft_and_into_the_weights(
     backbone=backbone, source=str(folder), output=adapter, format="peft"
   )
   export.export(backbone=backbone, output_dir=whole, tuned_dir=adapter)
+  for path, what in ((folder, "no backbone"), (adapter, "TUNED_DIR")):
+    assert what in inspection.describe(str(path))
   settings = {"feature_lengths": LENGTHS, "evaluations": [measure(task)]}
   again = evaluate.evaluate(
     backbone=backbone,
