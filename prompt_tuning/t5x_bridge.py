@@ -22,8 +22,6 @@ from typing import Any
 
 import jax
 import optax
-import seqio
-import tensorflow as tf
 from flax import core as flax_core
 from flax.linen import partitioning as flax_partitioning
 from jax import numpy as jnp
@@ -39,6 +37,7 @@ from prompt_tuning.data import (
   seqio_tasks,  # noqa: F401  Makes this project's tasks known to seqio.
 )
 from prompt_tuning.data.features import FeatureBuilder, FeatureLengths
+from prompt_tuning.data.seqio_features import PromptFeatureConverter
 from prompt_tuning.evaluate.predictors import Generation, Predictor
 from prompt_tuning.model import t5
 from prompt_tuning.prompts.artifact import PromptCard
@@ -63,8 +62,6 @@ except ImportError as error:
 
 _PROMPT = "prompt"
 _RESTORED = (Format.T5X, Format.T5X_ORBAX)
-# What of an example is laid out, and what names it in an error.
-_READ = ("inputs", "targets", "prompt_index", "whole", "inputs_pretokenized")
 _DEFAULT_PREDICTOR = Generation()
 
 
@@ -127,26 +124,18 @@ class PromptedModel(models.EncoderDecoderModel):
     input_shapes: Mapping[str, Any],
     input_types: Mapping[str, Any] | None = None,
   ) -> Any:
-    """Returns fresh variables, the prompt as its initialiser has it.
+    """Returns `params`, and their logical axes as `params_axes`.
 
-    The backbone's are random, to be restored from a checkpoint.
-
-    Args:
-      rng: Key of the backbone's random weights; the prompt has its own.
-      input_shapes: Not looked at: they leave no trace in the parameters.
-      input_types: Not looked at.
-
-    Returns:
-      `params`, and their logical axes in T5X's form, `params_axes`.
+    The backbone's are random, to be restored from a checkpoint; the prompt is
+    what the initialiser gives under this project's own engine.
     """
-    del input_shapes, input_types
-    model = self.network.model
-    params = {**t5.init_params(model, rng)}
-    # Of the same key as under this project's own engine.
+    del input_shapes, input_types  # They leave no trace in the parameters.
+    params = {**t5.init_params(self.network.model, rng)}
     params |= jax.tree.map(jnp.asarray, self.network.params)
+    names = partition.flatten(t5.logical_axes(self.network.model))
     axes = {
-      f"{path}_axes": flax_partitioning.AxisMetadata(names)
-      for path, names in _axes_of(model, params).items()
+      f"{path}_axes": flax_partitioning.AxisMetadata(names[path])
+      for path in partition.flatten(params)
     }
     return flax_core.freeze(
       {"params": params, "params_axes": tree.unflatten(axes)}
@@ -159,11 +148,6 @@ class PromptedModel(models.EncoderDecoderModel):
 
     T5X differentiates with respect to all parameters. Of those that are frozen
     the gradient is zero here without being computed.
-
-    Args:
-      params: All parameters.
-      batch: The features of `prompt_tuning.data.features`.
-      dropout_rng: Key of the dropout; None does not drop.
     """
     parts = partition.split(_unfrozen(params), self._trainable)
     frozen = jax.lax.stop_gradient(parts.frozen)
@@ -179,14 +163,8 @@ class PromptedModel(models.EncoderDecoderModel):
   ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
     """Returns the predictor's answers [B, T], and nothing beside them.
 
-    Args:
-      params: All parameters.
-      batch: At least `encoder_input_tokens` [B, L].
-      rng: Key of the draws, where the predictor draws.
-      **decoding: What T5X's own decoders would take.
-
     Raises:
-      ValueError: If something is in `decoding`, which would change nothing.
+      ValueError: If something is meant for T5X's own decoders.
     """
     if decoding:
       raise ValueError(
@@ -337,112 +315,6 @@ def checkpoint_path(path: str) -> str:
   return os.fspath(checkpoint)
 
 
-class PromptFeatureConverter(seqio.FeatureConverter):
-  """Task features to model features, with slots among the inputs.
-
-  Rows are laid out by `FeatureBuilder`, as under this project's own engine. It
-  cuts by its own lengths, and only input text: T5X is to pass what it reads
-  whole, with None as `task_feature_lengths`.
-  """
-
-  TASK_FEATURES: Mapping[str, Any] = {
-    name: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32)
-    for name in ("inputs", "targets")
-  }
-  MODEL_FEATURES: Mapping[str, Any] = {
-    "encoder_input_tokens": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
-    "decoder_input_tokens": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
-    "decoder_target_tokens": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
-    "decoder_loss_weights": seqio.FeatureConverter.FeatureSpec(
-      dtype=tf.float32
-    ),
-  }
-  PACKING_FEATURE_DTYPES: Any = None
-
-  def __init__(
-    self, builder: FeatureBuilder, *, pack: bool = False, **settings: Any
-  ):
-    """Takes what T5X passes to every converter.
-
-    Args:
-      builder: Lays rows out.
-      pack: Must be False.
-      **settings: Of seqio's converter.
-
-    Raises:
-      ValueError: If rows are to be packed.
-    """
-    if pack:
-      raise ValueError(
-        "DatasetConfig.pack is True, but under T5X each row holds one example "
-        "with its prompt; set it to False, or pack with PACKED_LENGTH under "
-        "python -m prompt_tuning.train."
-      )
-    super().__init__(pack=False, **settings)
-    self._builder = builder
-
-  def __call__(
-    self,
-    ds: tf.data.Dataset,
-    task_feature_lengths: Mapping[str, int] | None = None,
-  ) -> tf.data.Dataset:
-    """Returns the dataset with the features of the model.
-
-    Args:
-      ds: Tokenised examples, of any length.
-      task_feature_lengths: What T5X measured or was told; the builder's count.
-    """
-    return self._convert_features(ds, task_feature_lengths or {})
-
-  def get_model_feature_lengths(
-    self, task_feature_lengths: Mapping[str, int]
-  ) -> Mapping[str, int]:
-    """Returns the tokens of each feature, slots included."""
-    del task_feature_lengths
-    length, targets = (
-      self._builder.encoder_length,
-      self._builder.lengths.targets,
-    )
-    return {
-      name: length if name.startswith("encoder_") else targets
-      for name in self.MODEL_FEATURES
-    }
-
-  def _convert_features(
-    self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
-  ) -> tf.data.Dataset:
-    lengths = self.get_model_feature_lengths(task_feature_lengths)
-    spec = {
-      name: tf.TensorSpec([lengths[name]], feature.dtype)
-      for name, feature in self.MODEL_FEATURES.items()
-    }
-    if self._builder.names_prompts:
-      spec["prompt_index"] = tf.TensorSpec([], tf.int32)
-
-    def lay_out(example):
-      read = {name: example[name] for name in _READ if name in example}
-
-      def place(*values):
-        row = self._builder.batch([dict(zip(read, values, strict=True))])
-        return [row[name][0] for name in spec]
-
-      types = [each.dtype for each in spec.values()]
-      features = tf.numpy_function(
-        place, list(read.values()), types, stateful=False
-      )
-      return {
-        name: tf.ensure_shape(feature, each.shape)
-        for (name, each), feature in zip(spec.items(), features, strict=True)
-      }
-
-    # `place` depends on its example alone, so T5X may save where a run stands.
-    options = tf.data.Options()
-    options.experimental_external_state_policy = (
-      tf.data.experimental.ExternalStatePolicy.IGNORE
-    )
-    return ds.map(lay_out).with_options(options)
-
-
 class TrainableOptimizer(optimizers.OptaxWrapper):
   """An optimizer of this project in T5X's form.
 
@@ -451,12 +323,7 @@ class TrainableOptimizer(optimizers.OptaxWrapper):
   """
 
   def __init__(self, optimizer: Optimizer, trainable: Sequence[str]):
-    """Wraps an optimizer.
-
-    Args:
-      optimizer: Updates what is trained, at the rate of its own schedule.
-      trainable: Patterns of the paths that are trained.
-    """
+    """Wraps what updates the paths that match one of some patterns."""
     super().__init__(optimizer)
     self._trainable = tuple(trainable)
 
@@ -471,15 +338,8 @@ class TrainableOptimizer(optimizers.OptaxWrapper):
   def apply_gradient(
     self, hyper_params: Any, params: Any, state: Any, grads: Any
   ) -> tuple[Any, Any]:
-    """Returns parameters and state after a step.
-
-    Args:
-      hyper_params: T5X's learning rate, which is the schedule's own.
-      params: All parameters.
-      state: What `init_state` or this returned.
-      grads: Of all parameters; those of frozen ones are not read.
-    """
-    del hyper_params
+    """Returns parameters and state after a step."""
+    del hyper_params  # T5X's learning rate, which is the schedule's own.
     parts = self._split(params)
     updates, param_states = self.optax_optimizer.update(
       self._split(grads).trainable, state.param_states, parts.trainable
@@ -592,7 +452,7 @@ def prompt_writer(
     backbone: What it is tuned for.
     model_dir: MODEL_DIR.
     task: MIXTURE_OR_TASK_NAME.
-    licence: What a prompt may be used for, in words.
+    licence: LICENCE.
   """
   if prompt is None or not model.trains_prompt_alone:
     return PromptWriter(None)
@@ -611,12 +471,6 @@ def prompt_writer(
     licence=licence,
   )
   return PromptWriter(PromptExporter(model_dir, card))
-
-
-def _axes_of(model: t5.T5, params: Params) -> dict[str, tuple[Any, ...]]:
-  """Returns the logical axes of each parameter by its path."""
-  axes = partition.flatten(t5.logical_axes(model))
-  return {path: axes[path] for path in partition.flatten(params)}
 
 
 def _unfrozen(params: Any) -> Params:
