@@ -172,7 +172,7 @@ def _check_vocabulary(checkpoint: str, vocabulary: Vocabulary) -> None:
 
 
 def vocabulary_of(
-  checkpoint: str, *, path: str | None = None, extra_ids: int = 100
+  checkpoint: str, *, path: str | None = None, extra_ids: int | None = None
 ) -> SentencePieceVocabulary:
   """Returns the vocabulary of a checkpoint.
 
@@ -180,7 +180,8 @@ def vocabulary_of(
     checkpoint: Folder of the weights, or `hf://org/name`.
     path: Its SentencePiece model; by default the `spiece.model` that a folder
       of Hugging Face has beside the weights.
-    extra_ids: Sentinels on top of the pieces.
+    extra_ids: Sentinels on top of the pieces; by default 100, unless they are
+      among the pieces, as mT5's are.
 
   Raises:
     ValueError: If there is none.
@@ -195,4 +196,8 @@ def vocabulary_of(
         "does (but ByT5's); give the vocabulary that it was trained with: "
         "VOCABULARY_PATH"
       )
+  if extra_ids is None:
+    bare = SentencePieceVocabulary(path, extra_ids=0)
+    pieces = map(bare.piece, range(bare.vocab_size))
+    extra_ids = 0 if any("<extra_id_0>" in each for each in pieces) else 100
   return SentencePieceVocabulary(path, extra_ids=extra_ids)

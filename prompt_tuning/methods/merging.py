@@ -18,12 +18,13 @@ def merge(method: Method, own: Params, params: Params) -> Params:
 
   Args:
     method: LoRA or IA3.
-    own: What was trained, an entry a layer.
+    own: What was trained, an entry a layer; weights of the backbone that were
+      trained with the method stand in for those of `params`.
     params: The backbone's, an entry a layer.
 
   Raises:
-    ValueError: If the method is another one: a prefix or an adapter is no
-      change of a weight.
+    ValueError: If the method is another one, for a prefix or an adapter is no
+      change of a weight; or what was trained with it is none.
   """
   if not isinstance(method, LoRA | IA3):
     raise ValueError(
@@ -31,7 +32,18 @@ def merge(method: Method, own: Params, params: Params) -> Params:
       "IA3 can"
     )
   flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
-  trained = traverse_util.flatten_dict(own, sep="/")
+  tuned: dict[str, Any] = traverse_util.flatten_dict(own, sep="/")
+  hook = "/lora/" if isinstance(method, LoRA) else "/ia3/"
+  trained = {path: leaf for path, leaf in tuned.items() if hook in path}
+  # Weights of the backbone may have been trained with it.
+  rest = {path: leaf for path, leaf in tuned.items() if hook not in path}
+  unknown = sorted(rest.keys() - flat.keys())
+  if unknown:
+    raise ValueError(
+      f"{', '.join(unknown[:3])} was trained with {type(method).__name__} and "
+      "is no weight of the backbone, so nothing can take it up"
+    )
+  flat |= rest
   if isinstance(method, LoRA):
     changed = _with_products(method, trained, flat)
   else:

@@ -60,7 +60,13 @@ def convert(
   if paths.exists(output):
     raise FileExistsError(f"{output} exists; name another output")
   if model_dir.is_run(source):
-    _convert_method(backbone, source, output, format, base_model)
+    if prompt_index is not None:
+      raise ValueError(
+        f"PROMPT_INDEX is {prompt_index}, but {source} is a MODEL_DIR and no "
+        "bank of prompts; leave it out"
+      )
+    card = {"task": task, "licence": licence}
+    _convert_method(backbone, source, output, format, base_model, card)
     return
   fingerprint = backbone.load().fingerprint
   saved, called = prompts.read(source)
@@ -99,6 +105,7 @@ def _convert_method(
   output: str,
   format: PromptFormat,
   base_model: str,
+  card: dict[str, str],
 ) -> None:
   """Writes what a run has trained inside of the layers."""
   found = tuned.read_tuned(source, config=backbone.config)
@@ -122,7 +129,7 @@ def _convert_method(
     found.read(),
     config=backbone.config,
     base_model=base_model or backbone.checkpoint or "",
-    card={"backbone": found.backbone, "step": found.step},
+    card={"backbone": found.backbone, "step": found.step, **card},
   )
   logging.info("Wrote %s of %s to %s.", found.method, source, output)
 

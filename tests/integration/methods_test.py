@@ -226,10 +226,18 @@ def test_what_was_tuned_goes_to_peft_and_into_the_weights(
   result, folder = run("tuned", 2, method=method, trainable=(trainable,))
   adapter, whole = str(tmp_path / "adapter"), str(tmp_path / "whole")
   convert.convert(
-    backbone=backbone, source=str(folder), output=adapter, format="peft"
+    backbone=backbone,
+    source=str(folder),
+    output=adapter,
+    format="peft",
+    licence="CC0-1.0",
   )
   export.export(backbone=backbone, output_dir=whole, tuned_dir=adapter)
-  for path, what in ((folder, "no backbone"), (adapter, "TUNED_DIR")):
+  for path, what in (
+    (folder, "no backbone"),
+    (adapter, "TUNED_DIR"),
+    (adapter, "licence: CC0-1.0"),
+  ):
     assert what in inspection.describe(str(path))
   settings = {"feature_lengths": LENGTHS, "evaluations": [measure(task)]}
   again = evaluate.evaluate(
@@ -253,6 +261,14 @@ def test_what_was_tuned_goes_to_peft_and_into_the_weights(
   other = dataclasses.replace(backbone, dtype="bfloat16")
   with pytest.raises(ValueError, match="was tuned on the backbone"):
     evaluate.load_network(other, None, tuned_dir=adapter)
+  with pytest.raises(ValueError, match=r"PROMPT_INDEX is 1, but .* MODEL_DIR"):
+    convert.convert(
+      backbone=backbone,
+      source=str(folder),
+      output="p",
+      format="peft",
+      prompt_index=1,
+    )
   with pytest.raises(ValueError, match="PROMPT_FORMAT 'peft' is what it can"):
     convert.convert(
       backbone=backbone, source=str(folder), output="p.npy", format="prompt"

@@ -60,6 +60,16 @@ def test_the_vocabulary_lies_beside_the_weights(tmp_path):
   assert made.vocabulary == SentencePieceVocabulary(str(PIECES))
 
 
+def test_sentinels_that_are_among_the_pieces_are_not_added(tmp_path):
+  whole = SentencePieceVocabulary(str(PIECES), extra_ids=3)
+  path = tmp_path / "spiece.model"
+  path.write_bytes(whole._processor.serialized_model_proto())
+  made = backbone.vocabulary_of(str(tmp_path))
+  assert (made.extra_ids, made.vocab_size) == (0, whole.vocab_size)
+  bare = backbone.vocabulary_of(str(tmp_path), path=str(PIECES))
+  assert bare.extra_ids == 100
+
+
 def test_another_vocabulary_than_the_one_beside_is_named(tmp_path):
   pytest.importorskip("safetensors", reason="the format needs it")
   model = fakes.tiny_model(vocab_size=1024)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from prompt_tuning import paths
+from prompt_tuning import hub, paths
 from prompt_tuning.checkpoints import hf_weights
 from prompt_tuning.checkpoints.stored import Stored
 
@@ -124,16 +124,21 @@ def write(
     folder: Where to.
     settings: `adapter_config.json`, besides what all adapters of a T5 have.
     weights: By PEFT's names; kept as float32.
-    base_model: What `AutoModelForSeq2SeqLM.from_pretrained` takes as backbone.
+    base_model: What `AutoModelForSeq2SeqLM.from_pretrained` takes as backbone,
+      or `hf://org/name`.
     card: What this project says of it.
 
   Raises:
     FileExistsError: The folder exists.
     ImportError: If the package safetensors is missing.
   """
+  # PEFT knows a model of the hub by its bare name.
+  name, _, revision = base_model.removeprefix(hub.PREFIX).partition("@")
+  is_of_hub = base_model.startswith(hub.PREFIX)
   settings = {
     "task_type": SEQ2SEQ,
-    "base_model_name_or_path": base_model,
+    "base_model_name_or_path": name if is_of_hub else base_model,
+    "revision": revision or None if is_of_hub else None,
     "inference_mode": True,
     **settings,
   }

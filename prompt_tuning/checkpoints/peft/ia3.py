@@ -69,6 +69,12 @@ def write(params: Params, config: T5Config) -> tuple[dict[str, Any], Flat]:
     shape = (1, -1) if is_hidden else (-1, 1)
     weights[f"{OUTSIDE}{module}.ia3_l"] = np.reshape(array, shape)
   names = modules.short_names(is_read, known.values())
+  # PEFT takes all modules of a name for the same.
+  both = {name for module, name in names.items() if is_read[module]} & {
+    name for module, name in names.items() if not is_read[module]
+  }
+  if both:
+    names = {module: module for module in is_read}
   return {
     "peft_type": KIND,
     "target_modules": sorted(set(names.values())),

@@ -58,6 +58,15 @@ def read(
     if leaf not in _PARTS or module not in places:
       raise modules.unknown(name, KIND, source)
     flat[f"{places[module]}/lora/{_PARTS[leaf]}"] = array.T
+  for path in flat:
+    place, _, part = path.rpartition("/")
+    other = {"down": "up", "up": "down"}[part]
+    if f"{place}/{other}" not in flat:
+      letter = "B" if other == "up" else "A"
+      raise ValueError(
+        f"{source}: lora_{letter} of {place.removesuffix('/lora')} is missing; "
+        "the adapter is not whole, copy it again"
+      )
   targets = modules.sites_as_targets(flat, "lora", LoRA(), config)
   return LoRA(rank=rank, alpha=float(alpha), targets=targets), flat
 

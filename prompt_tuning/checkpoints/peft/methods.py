@@ -81,6 +81,10 @@ def read(folder: paths.PathLike, config: T5Config) -> Adapter:
     for name, array in files.open_weights(folder).items()
   }
   method, flat = _READERS[kind](settings, weights, config, source)
+  if not flat:
+    raise ValueError(
+      f"{source} holds no weights, so it would change nothing; save it again"
+    )
   return Adapter(
     method=method,
     params=_completed(method, flat, config, source),
@@ -103,16 +107,18 @@ def write(
   Args:
     folder: Where to; it appears when it is complete.
     method: What was tuned.
-    params: Its parameters, an entry a layer; others are not looked at.
+    params: Its parameters, an entry a layer.
     config: The backbone's shape.
     base_model: What `AutoModelForSeq2SeqLM.from_pretrained` takes as backbone.
     card: What this project says of it.
 
   Raises:
-    ValueError: PEFT has no such method, or not in this form.
+    ValueError: PEFT has no such method, or not in this form; or something else
+      was trained with it.
     FileExistsError: The folder exists.
     ImportError: If the package safetensors is missing.
   """
+  _check_alone(method, params)
   match method:
     case LoRA():
       settings, weights = lora.write(method, params, config)
@@ -126,6 +132,19 @@ def write(
         "prefix tuning and soft prompts"
       )
   files.write(folder, settings, weights, base_model=base_model, card=card)
+
+
+def _check_alone(method: Method, params: Params) -> None:
+  """Checks that nothing was trained that the adapter would not hold."""
+  own = {LoRA: "/lora/", IA3: "/ia3/", PrefixTuning: "prefix/"}
+  part = own.get(type(method), "")
+  others = [path for path in modules.flat(params) if part not in path]
+  if others:
+    raise ValueError(
+      f"{', '.join(others[:3])} was trained with {type(method).__name__}, and "
+      "an adapter of PEFT would not hold it. Merge both into the backbone: "
+      "python -m prompt_tuning.export with TUNED_DIR"
+    )
 
 
 def _completed(

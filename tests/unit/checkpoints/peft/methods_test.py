@@ -204,10 +204,77 @@ def test_weights_of_another_model(tmp_path):
     f"base_model.model.{name}.ia3_l": np.ones((1, 16), np.float32)
     for name in ("encoder.block.0.layer.1.DenseReluDense.wi_1",)
   }
-  folder = write(tmp_path / "b", METHODS["ia3"], own, CONFIG)
+  _, _, scales = tuned(METHODS["ia3"])
+  folder = write(tmp_path / "b", METHODS["ia3"], scales, CONFIG)
   safetensors.save_file(scale, folder / "adapter_model.safetensors")
   with pytest.raises(ValueError, match="scales what a projection reads"):
     methods.read(folder, CONFIG)
+
+
+def test_an_adapter_that_is_not_whole(tmp_path):
+  safetensors = pytest.importorskip("safetensors.numpy")
+  model, _, own = tuned(METHODS["lora"])
+  folder = write(tmp_path / "a", METHODS["lora"], own, model.config)
+  file = folder / "adapter_model.safetensors"
+  weights = safetensors.load_file(file)
+  part = next(name for name in weights if "lora_B" in name)
+  safetensors.save_file(
+    {name: x for name, x in weights.items() if name != part}, file
+  )
+  with pytest.raises(ValueError, match=r"lora_B of .* is missing"):
+    methods.read(folder, CONFIG)
+  safetensors.save_file({}, file)
+  with pytest.raises(ValueError, match="holds no weights, so it would"):
+    methods.read(folder, CONFIG)
+
+
+@pytest.mark.parametrize("name", ["lora", "ia3", "prefix"])
+def test_what_was_trained_besides_is_not_dropped(name, tmp_path):
+  model, bare, own = tuned(METHODS[name], **layers(name))
+  scale = {"encoder": {"encoder_norm": {"scale": np.full(16, 5, np.float32)}}}
+  both = partition.merge(own, scale)
+  with pytest.raises(ValueError, match=r"encoder_norm/scale was trained with"):
+    write(tmp_path / "a", METHODS[name], both, model.config)
+  if name != "prefix":
+    merged = merge(METHODS[name], both, bare)
+    np.testing.assert_array_equal(merged["encoder"]["encoder_norm"]["scale"], 5)
+    with pytest.raises(ValueError, match="head/rows was trained with"):
+      merge(METHODS[name], {**both, "head": {"rows": np.ones(2)}}, bare)
+
+
+def test_a_model_of_the_hub_is_called_as_peft_calls_it(tmp_path):
+  model, _, own = tuned(METHODS["ia3"])
+  for number, (called, name, revision) in enumerate(
+    [
+      ("hf://org/t5@main", "org/t5", "main"),
+      ("hf://org/t5", "org/t5", None),
+      ("local/t5", "local/t5", None),
+    ]
+  ):
+    folder = tmp_path / str(number)
+    methods.write(
+      folder,
+      METHODS["ia3"],
+      own,
+      config=model.config,
+      base_model=called,
+      card=CARD,
+    )
+    settings = json.loads((folder / files.CONFIG).read_text())
+    found = settings["base_model_name_or_path"], settings["revision"]
+    assert found == (name, revision)
+
+
+def test_one_letter_for_two_kinds_of_scale_is_written_out(tmp_path):
+  method = IA3(targets="encoder/mlp/hidden|decoder/mlp/wo")
+  model, _, own = tuned(method)
+  folder = write(tmp_path / "a", method, own, model.config)
+  settings = json.loads((folder / files.CONFIG).read_text())
+  assert len(settings["target_modules"]) == 4
+  assert settings["feedforward_modules"] == [
+    f"encoder.block.{n}.layer.1.DenseReluDense.wo" for n in range(2)
+  ]
+  assert methods.read(folder, model.config).params.keys() == own.keys()
 
 
 @pytest.mark.parametrize(
