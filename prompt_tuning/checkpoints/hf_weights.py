@@ -7,40 +7,30 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from prompt_tuning import paths
-from prompt_tuning.checkpoints.stored import Index, Stored
+from prompt_tuning.checkpoints.safetensors_file import open_safetensors
+from prompt_tuning.checkpoints.stored import Places, Stored
 
 _SAFETENSORS = "model.safetensors"
 _PYTORCH = "pytorch_model.bin"
-
-# The types that others of the family were published in, and their names here.
-_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16"}
-_TYPES |= {"BF16": "bfloat16"}
 
 
 def open_folder(folder: paths.PathLike) -> dict[str, Stored]:
   """Opens all weights of a folder, split over several files or not.
 
   Args:
-    folder: A local folder.
+    folder: The folder.
 
   Returns:
     Each weight, to be read, by its name in the file.
 
   Raises:
-    ValueError: If there are no weights, a file is truncated or corrupt, or the
-      folder is not local.
+    ValueError: If there are no weights, a file is truncated or corrupt, or one
+      of PyTorch's is not local.
     ImportError: If the package that reads the format is missing.
   """
-  if paths.is_remote(folder):
-    # The formats are mapped into memory, which takes a file.
-    raise ValueError(
-      f"Hugging Face folders are read from local disk only; copy "
-      f"{os.fspath(folder)} to one."
-    )
   openers = {_SAFETENSORS: open_safetensors, _PYTORCH: open_pytorch}
   for name, opener in openers.items():
     files = _files(folder, name)
@@ -91,58 +81,20 @@ def _files(folder: paths.PathLike, name: str) -> list[pathlib.Path]:
   return [folder / shard for shard in sorted(set(shards))]
 
 
-def open_safetensors(path: pathlib.Path) -> dict[str, Stored]:
-  """Opens a safetensors file.
-
-  Raises:
-    ValueError: It is missing, truncated or corrupt, or of a type that no
-      weights have.
-    ImportError: If the package safetensors is missing.
-  """
-  library = _import_safetensors()
-
-  def read(name: str, index: Index) -> np.ndarray:
-    # Opened for each weight: what is read of a mapped file counts as this
-    # process's memory until it is closed.
-    try:
-      with library.safe_open(path, framework="np") as file:
-        if not index:
-          return file.get_tensor(name)
-        return file.get_slice(name)[index]
-    except (library.SafetensorError, OSError) as error:
-      raise _broken(path, error) from error
-
-  opened: dict[str, Stored] = {}
-  try:
-    with library.safe_open(path, framework="np") as file:
-      for name in file.keys():  # noqa: SIM118 - it is no mapping.
-        part = file.get_slice(name)
-        opened[name] = Stored(
-          tuple(part.get_shape()),
-          _numpy_type(part.get_dtype(), name, path),
-          functools.partial(read, name),
-        )
-  except (library.SafetensorError, OSError) as error:
-    raise _broken(path, error) from error
-  return opened
-
-
-def _numpy_type(name: str, weight: str, path: pathlib.Path) -> np.dtype:
-  if name not in _TYPES:
-    raise ValueError(
-      f"{path}: {weight} is of the type {name}; weights are of "
-      f"{', '.join(_TYPES)}"
-    )
-  return np.dtype(jnp.dtype(_TYPES[name]))
-
-
 def open_pytorch(path: pathlib.Path) -> dict[str, Stored]:
   """Opens a file of PyTorch's, by a loader that runs no code.
 
   Raises:
-    ValueError: It is missing, truncated or corrupt, or would run code.
+    ValueError: It is missing, truncated or corrupt, would run code, or is not
+      local.
     ImportError: If PyTorch is missing.
   """
+  if paths.is_remote(path):
+    # It is mapped into memory, which takes a file.
+    raise ValueError(
+      f"Files of PyTorch are read from local disk only; copy {os.fspath(path)} "
+      f"to one, or convert it to {_SAFETENSORS}."
+    )
   try:
     import torch  # pyright: ignore[reportMissingImports]
   except ImportError as error:
@@ -156,15 +108,19 @@ def open_pytorch(path: pathlib.Path) -> dict[str, Stored]:
   except Exception as error:  # PyTorch raises many types.
     raise _broken(path, error) from error
 
-  def read(name: str, index: Index) -> np.ndarray:
+  def read(name: str, index: Any) -> np.ndarray:
     # numpy has no bfloat16 of its own; float32 holds every value of it.
     return tensors[name][index].to(torch.float32).numpy()
+
+  def pick(name: str, places: Places) -> np.ndarray:
+    return read(name, tuple(map(torch.from_numpy, places)))
 
   return {
     name: Stored(
       tuple(tensor.shape),
       np.dtype(np.float32),
       functools.partial(read, name),
+      functools.partial(pick, name),
     )
     for name, tensor in tensors.items()
   }

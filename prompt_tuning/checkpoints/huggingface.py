@@ -238,7 +238,7 @@ def _drop_copies(weights: dict[str, Stored], *, source: str) -> None:
       continue
     if table is None:
       weights["shared.weight"] = table = copy
-    elif not np.array_equal(copy, table):
+    elif not copy.equals(table):
       raise ValueError(
         f"{source}: {name} differs from shared.weight; this T5 has one table "
         "of embeddings for encoder and decoder."
@@ -268,7 +268,7 @@ def _check_logits(
   table = weights.get("shared.weight")
   if head is None or table is None:
     return
-  if not np.array_equal(head, table):
+  if not head.equals(table):
     raise ValueError(
       f"{source}: {CONFIG} ties the logits to the embeddings, but "
       f"{hf_names.LOGITS} differs from shared.weight; set "

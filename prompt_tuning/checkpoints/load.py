@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import enum
-import functools
 import json
 import os
 import pathlib
@@ -24,7 +23,12 @@ from prompt_tuning.checkpoints import (
   t5x,
   tree,
 )
-from prompt_tuning.checkpoints.stored import Stored, stacked
+from prompt_tuning.checkpoints.stored import (
+  Index,
+  Places,
+  Stored,
+  stacked,
+)
 from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.stack import (
@@ -89,8 +93,9 @@ def load_backbone(
   (T5X's checkpoints in one file are read whole.)
 
   In parts, weights are `Stored`: `train.mesh.place` reads of each what the
-  devices of this process are to hold, so that no host holds the model. They are
-  looked through once before, for the fingerprint, 64 MiB at a time.
+  devices of this process are to hold, so that no host holds the model. Samples
+  are read before, for the fingerprint: of compressed arrays that takes all of
+  their chunks, 64 MiB at a time.
 
   Soft prompts that the checkpoint may hold are left out, and named in the log:
   a prompt is loaded from its own file (`prompts.artifact`).
@@ -227,7 +232,8 @@ class _Weights:
     if self._shapes.get(path) != stored.shape:
       return
     if self._in_parts:
-      values = stored.points(artifact.sampled_places(stored.shape))
+      places = artifact.sampled_places(stored.shape)
+      values = stored.pick(np.unravel_index(places, stored.shape))
       sample = artifact.Sample(stored.shape, values.astype(jnp.bfloat16))
       self._samples[path] = sample
       for name, opened in _kept(path, stored, self._dtype).items():
@@ -300,27 +306,57 @@ class _Weights:
 
 def _kept(path: str, stored: Stored, dtype: str) -> dict[str, Stored]:
   """Returns one weight as it is kept, to be read; see `quantization.keep`."""
-  abstract = quantization.abstract_params(
-    tree.unflatten({path: jax.ShapeDtypeStruct(stored.shape, stored.dtype)}),
-    dtype,
-  )
-  shapes = tree.flatten(abstract)
-  if len(shapes) == 1:
-    return {path: stored.astype(shapes[path].dtype)}
-  # A scale is of a whole channel, so all of the matrix is read for any part.
+  if dtype != quantization.INT8:
+    return {path: stored.astype(jnp.dtype(dtype))}
+  axis = quantization.reduced_axis(path)
+  if axis is None:
+    return {path: stored.astype(np.float32)}
+  return _as_int8(path, stored, axis=axis % stored.ndim)
+
+
+def _as_int8(path: str, stored: Stored, *, axis: int) -> dict[str, Stored]:
+  """Returns a matrix as integers and scales, to be read.
+
+  A scale is of a whole channel: for any part of the matrix the channels that it
+  is in are read whole, and no others.
+
+  Args:
+    path: Of the matrix.
+    stored: The matrix.
+    axis: The axis that values of one scale lie along.
+  """
+  scale_path = quantization.scale_path(path)
+  known: dict[tuple[int, int], np.ndarray] = {}
+
+  def of_channels(channels: slice) -> np.ndarray:
+    whole = slice(0, stored.shape[axis])
+    index = (whole, channels) if axis == 0 else (channels, whole)
+    kept = quantization.keep(path, stored.read(index), quantization.INT8)
+    known[channels.start, channels.stop] = kept[scale_path]
+    return kept[path]
+
+  def read(index: Index) -> np.ndarray:
+    integers = of_channels(index[1 - axis])
+    every = slice(None)
+    cut = (index[0], every) if axis == 0 else (every, index[1])
+    return integers[cut]
+
+  def read_scales(index: Index) -> np.ndarray:
+    [channels] = index
+    if (channels.start, channels.stop) not in known:
+      of_channels(channels)
+    return known[channels.start, channels.stop]
+
+  def pick(places: Places) -> np.ndarray:
+    raise NotImplementedError(f"{path}: samples are taken of what is stored")
+
+  num_channels = stored.shape[1 - axis]
   return {
-    name: Stored(
-      leaf.shape,
-      np.dtype(leaf.dtype),
-      lambda index, name=name: _quantized(path, stored)[name][index],
-    )
-    for name, leaf in shapes.items()
+    path: Stored(stored.shape, np.dtype(np.int8), read, pick),
+    scale_path: Stored(
+      (num_channels,), np.dtype(np.float32), read_scales, pick
+    ),
   }
-
-
-@functools.lru_cache(maxsize=1)
-def _quantized(path: str, stored: Stored) -> dict[str, np.ndarray]:
-  return quantization.keep(path, np.asarray(stored), quantization.INT8)
 
 
 def find_checkpoint(path: paths.PathLike) -> pathlib.Path:

@@ -41,8 +41,7 @@ def unroll(
     if name == _BIAS:
       yield f"{stack}/{name}", _merge_bias(np.asarray(array), stack, source)
       continue
-    for index in range(array.shape[_LAYER_AXIS]):
-      layer = array.at(index, axis=_LAYER_AXIS)
+    for index, layer in enumerate(array.layers(axis=_LAYER_AXIS)):
       yield f"{stack}/layers_{index}/{name}", _fold_heads(layer, name)
 
 

@@ -3,13 +3,18 @@
 import errno
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from prompt_tuning import paths
-from prompt_tuning.checkpoints.stored import Index, Stored
+from prompt_tuning.checkpoints.stored import (
+  BLOCK_BYTES,
+  Index,
+  Places,
+  Stored,
+)
 
 GZIP = {"id": "gzip", "level": 1}
 _CHUNK_BYTES = 16 * 2**20
@@ -93,7 +98,38 @@ def open_store(
     except (ValueError, OSError) as error:
       raise _broken(source, error) from error
 
-  return Stored(tuple(store.shape), dtype, read)
+  def pick(places: Places) -> np.ndarray:
+    chunk: Any = store.chunk_layout.read_chunk.shape or store.shape
+    found = np.empty(places[0].shape, dtype)
+    try:
+      # All in one go, TensorStore would have all of their chunks in memory.
+      for some in _by_chunk(places, chunk, itemsize=dtype.itemsize):
+        of_some = tuple(axis[some] for axis in places)
+        found[some] = store.vindex[of_some].read().result()
+    except (ValueError, OSError) as error:
+      raise _broken(source, error) from error
+    return found
+
+  return Stored(tuple(store.shape), dtype, read, pick)
+
+
+def _by_chunk(
+  places: Places, chunk: Sequence[int], *, itemsize: int
+) -> list[np.ndarray]:
+  """Returns the numbers of the places in groups of few chunks each.
+
+  Args:
+    places: Where the values are.
+    chunk: The shape of a chunk.
+    itemsize: Bytes of a value.
+  """
+  of_chunk = np.stack(
+    [axis // max(1, size) for axis, size in zip(places, chunk, strict=True)]
+  )
+  _, numbers = np.unique(of_chunk, axis=1, return_inverse=True)
+  num_chunks = max(1, BLOCK_BYTES // max(1, math.prod(chunk) * itemsize))
+  groups = numbers.reshape(-1) // num_chunks
+  return [np.flatnonzero(groups == group) for group in np.unique(groups)]
 
 
 def write_array(path: paths.PathLike, array: np.ndarray) -> dict[str, Any]:

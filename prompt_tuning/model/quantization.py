@@ -39,6 +39,21 @@ def scale_path(path: str) -> str:
   return f"{path}_scale"
 
 
+def reduced_axis(path: str) -> int | None:
+  """Returns the axis, from behind, that all values of one scale lie along.
+
+  Args:
+    path: Of a parameter, joined by "/".
+
+  Returns:
+    None for what is no matrix.
+  """
+  for pattern, axis in _REDUCED.items():
+    if pattern.fullmatch(path):
+      return axis
+  return None
+
+
 def quantize(
   matrix: Float[np.ndarray, "I O"], *, axis: int
 ) -> tuple[Int[np.ndarray, "I O"], Float[np.ndarray, " C"]]:
@@ -95,7 +110,7 @@ def keep(path: str, weight: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
   """
   if dtype != INT8:
     return {path: weight.astype(jnp.dtype(dtype), copy=False)}
-  axis = _reduced_axis(path)
+  axis = reduced_axis(path)
   if axis is None:
     return {path: weight.astype(np.float32, copy=False)}
   try:
@@ -126,7 +141,7 @@ def abstract_params(params: Params, dtype: str) -> Params:
   """
   kept: dict[str, Any] = {}
   for path, leaf in _flatten(params).items():
-    axis = _reduced_axis(path) if dtype == INT8 else None
+    axis = reduced_axis(path) if dtype == INT8 else None
     if axis is None:
       other = "float32" if dtype == INT8 else dtype
       kept[path] = jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(other))
@@ -147,7 +162,7 @@ def with_scale_axes(axes: Params) -> Params:
   scales = {
     scale_path(path): _without(names, axis)
     for path, names in flat.items()
-    if (axis := _reduced_axis(path)) is not None
+    if (axis := reduced_axis(path)) is not None
   }
   return traverse_util.unflatten_dict(flat | scales, sep="/")
 
@@ -235,13 +250,6 @@ def _product_backward(dtype, kept, gradient):
 
 
 _scaled_product.defvjp(_product_forward, _product_backward)
-
-
-def _reduced_axis(path: str) -> int | None:
-  for pattern, axis in _REDUCED.items():
-    if pattern.fullmatch(path):
-      return axis
-  return None
 
 
 def _without(items: tuple[Any, ...], axis: int) -> tuple[Any, ...]:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from prompt_tuning.prompts import artifact
 from prompt_tuning.prompts import layout as layout_lib
 from prompt_tuning.prompts.layout import Layout
 from prompt_tuning.prompts.module import Prompt, PromptAttention, PromptBank
-from prompt_tuning.types import Array, Float, Initializer, enum_member
+from prompt_tuning.types import Float, Initializer, enum_member
 
 
 class Position(enum.Enum):
@@ -175,25 +176,27 @@ class PromptSpec:
   def module(
     self,
     *,
-    embeddings: Float[Array, "V D"],
+    embeddings: Float[Any, "V D"],
     encode: Callable[[str], Sequence[int]],
     backbone_fingerprint: str | None = None,
   ) -> Prompt | PromptBank:
     """Returns the module that embeds the slots.
 
     Args:
-      embeddings: The backbone's table.
+      embeddings: The backbone's table, or what is read when numpy asks for it:
+        it is if the initialiser takes it.
       encode: Splits text into ids of the table.
       backbone_fingerprint: Checked against a prompt that is read from a file.
     """
     offered: dict[str, Any] = {
-      "embeddings": embeddings,
       "encode": encode,
       "backbone_fingerprint": backbone_fingerprint,
       "layout": self.layout_text,
       "attention": PromptAttention(self.attention).value,
     }
     asked = inspect.signature(self.initializer).parameters
+    if "embeddings" in asked:
+      offered["embeddings"] = np.asarray(embeddings)
     init = self.initializer(
       **{name: value for name, value in offered.items() if name in asked}
     )

@@ -1,5 +1,6 @@
 """Evaluation of a backbone, with or without a tuned prompt."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -73,6 +74,7 @@ def evaluate(
     prompt_file,
     allow_missing_card=allow_missing_card,
     tuned_dir=tuned_dir,
+    in_parts=hardware.may_cut,
   )
   num_prompts = network.model.num_prompts
   network, params = on_devices(
@@ -140,8 +142,10 @@ def on_devices(
 ) -> tuple[Network, Params]:
   """Returns the network as it runs on the devices, and its parameters there.
 
+  The network returned has none: on the host they would be a second copy.
+
   Args:
-    network: The network, its parameters on the host.
+    network: The network, its parameters on the host or to be read.
     hardware: How it is to lie on the devices.
     lengths: Tokens of inputs and targets.
     batch_size: B, of the largest batch; it need not divide.
@@ -163,7 +167,9 @@ def on_devices(
   shardings = mesh_lib.param_shardings(
     network.params, axes, mesh=mesh, rules=rules
   )
-  return network.on(mesh, rules), mesh_lib.place(network.params, shardings)
+  placed = mesh_lib.place(network.params, shardings)
+  network = dataclasses.replace(network, params={})
+  return network.on(mesh, rules), placed
 
 
 def load_network(

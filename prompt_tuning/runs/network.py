@@ -109,9 +109,7 @@ def build_network(
   module = None
   if prompt is not None:
     module = prompt.module(
-      embeddings=quantization.float_table(
-        jax.tree.map(np.asarray, params["token_embedder"])
-      ),
+      embeddings=quantization.float_table(params["token_embedder"]),
       encode=backbone.vocabulary.encode,
       backbone_fingerprint=fingerprint,
     )

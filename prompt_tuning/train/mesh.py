@@ -7,7 +7,9 @@ device.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,6 +29,9 @@ from prompt_tuning.train import partition
 from prompt_tuning.types import Params
 
 AXES = (DATA, SEQUENCE, MODEL)
+
+Bounds = tuple[tuple[int, int], ...]
+"""Where a part of an array begins and ends along each axis."""
 
 DEFAULT_RULES: AxisRules = (
   ("vocab", MODEL),
@@ -172,29 +177,73 @@ def place(params: Params, shardings: Params) -> Params:
 
   Args:
     params: Arrays on the host, the same in every process, or what reads one's
-      parts when it is sliced: then no more is read than is placed here.
+      parts when it is sliced: then no more is read than is placed here, an
+      array at a time, once.
     shardings: A sharding for each.
   """
-  in_memory = np.ndarray | np.generic | jax.Array
+  flat, where = partition.flatten(params), partition.flatten(shardings)
+  # Layers that one stored array holds follow each other, to be read together.
+  order = sorted(flat, key=lambda path: (re.sub(r"\d+", "", path), path))
+  placed = {path: _put(flat[path], where[path]) for path in order}
+  return traverse_util.unflatten_dict(placed, sep="/")
 
-  def put(value, sharding):
-    if isinstance(value, in_memory):
-      if jax.process_count() == 1:
-        return jax.device_put(value, sharding)
-      # `device_put` would send the whole array to all processes, to compare it.
-      value = np.asarray(value)
-    parts: dict[tuple[Any, ...], np.ndarray] = {}
 
-    def read(index):
-      # Several devices hold the same part.
-      key = tuple((axis.start, axis.stop) for axis in index)
-      if key not in parts:
-        parts[key] = value[index]
-      return parts[key]
+def _put(value: Any, sharding: NamedSharding) -> jax.Array:
+  if isinstance(value, np.ndarray | np.generic | jax.Array):
+    if jax.process_count() == 1:
+      return jax.device_put(value, sharding)
+    # `device_put` would send the whole array to all processes, to compare it.
+    value = np.asarray(value)
+  shape = value.shape
+  indices = sharding.addressable_devices_indices_map(shape).values()
+  part = read_parts(value, {_bounds(index, shape) for index in indices})
+  return jax.make_array_from_callback(
+    shape, sharding, lambda index: part(_bounds(index, shape))
+  )
 
-    return jax.make_array_from_callback(value.shape, sharding, read)
 
-  return jax.tree.map(put, params, shardings)
+def read_parts(
+  value: Any, bounds: Collection[Bounds]
+) -> Callable[[Bounds], np.ndarray]:
+  """Reads parts of an array, each once; returns what gives one of them.
+
+  Parts that fill a block are read as that block: what is stored in chunks would
+  be unpacked for each of them again.
+
+  Args:
+    value: What reads a part of the array when it is sliced.
+    bounds: Of each part.
+  """
+  block = tuple(
+    (min(low for low, _ in axis), max(high for _, high in axis))
+    for axis in zip(*bounds, strict=True)
+  )
+  is_filled = sum(map(_volume, bounds)) == _volume(block)
+  held = {
+    each: value[tuple(slice(*axis) for axis in each)]
+    for each in ([block] if is_filled else bounds)
+  }
+
+  def part(of: Bounds) -> np.ndarray:
+    source = block if is_filled else of
+    cut = (
+      slice(low - first, high - first)
+      for (low, high), (first, _) in zip(of, source, strict=True)
+    )
+    return held[source][tuple(cut)]
+
+  return part
+
+
+def _bounds(index: Any, shape: tuple[int, ...]) -> Bounds:
+  """Returns where slices begin and end, which can be compared."""
+  return tuple(
+    axis.indices(size)[:2] for axis, size in zip(index, shape, strict=True)
+  )
+
+
+def _volume(bounds: Bounds) -> int:
+  return math.prod(high - low for low, high in bounds)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

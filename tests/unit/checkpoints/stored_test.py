@@ -9,7 +9,6 @@ import pytest
 from prompt_tuning.checkpoints import (
   huggingface,
   load,
-  orbax_tree,
   t5x,
   tree,
   zarr,
@@ -26,10 +25,10 @@ STORED = Stored.of(ARRAY)
 VIEWS = {
   "itself": (STORED, ARRAY),
   "transposed": (STORED.transposed(), ARRAY.T),
-  "at": (STORED.at(3, axis=1), ARRAY[:, 3]),
+  "layer": (STORED.layers(axis=1)[3], ARRAY[:, 3]),
   "joined": (STORED.joined(1), ARRAY.reshape(2, 24, 5)),
   "joined last": (STORED.joined(2), ARRAY.reshape(2, 6, 20)),
-  "joined first": (STORED.at(0, axis=0).joined(0), ARRAY[0].reshape(24, 5)),
+  "joined first": (next(iter(STORED)).joined(0), ARRAY[0].reshape(24, 5)),
   "astype": (STORED.astype(np.float16), ARRAY.astype(np.float16)),
   "stacked": (stacked([STORED] * 2), np.stack([ARRAY] * 2)),
 }
@@ -49,59 +48,153 @@ def test_parts_of_a_view(name):
   np.testing.assert_array_equal(view[1:], wanted[1:])
 
 
-def test_points_are_read_a_block_at_a_time(monkeypatch):
-  monkeypatch.setattr("prompt_tuning.checkpoints.stored._BLOCK_BYTES", 200)
-  sizes = []
+@pytest.mark.parametrize("name", VIEWS)
+def test_single_values_of_a_view(name):
+  view, wanted = VIEWS[name]
+  flat = np.sort(
+    np.random.default_rng(0).choice(wanted.size, 30, replace=False)
+  )
+  places = np.unravel_index(flat, wanted.shape)
+  np.testing.assert_array_equal(view.pick(places), wanted[places])
 
-  def read(index):
-    sizes.append(ARRAY.reshape(-1, 5)[index].nbytes)
-    return ARRAY.reshape(-1, 5)[index]
 
-  wanted = np.array([0, 1, 7, 100, 239])
-  view = Stored((48, 5), ARRAY.dtype, read)
-  np.testing.assert_array_equal(view.points(wanted), ARRAY.reshape(-1)[wanted])
-  assert max(sizes) <= 200
+def counting(array):
+  """Returns an array to be read, and what was read of it."""
+  read = []
+
+  def part(index):
+    read.append(array[index].nbytes)
+    return array[index]
+
+  return Stored(array.shape, array.dtype, part, part), read
+
+
+def test_layers_are_read_together_and_let_go():
+  stored, read = counting(ARRAY)
+  layers = stored.layers(axis=1)
+  rows = slice(0, 1)
+  for number in (2, 0, 1, 5, 4, 3):
+    np.testing.assert_array_equal(layers[number][rows], ARRAY[rows, number])
+  assert read == [ARRAY[rows].nbytes]
+  layers[0][rows]
+  assert len(read) == 2  # Nothing was kept.
+
+
+def test_equality_is_found_a_block_at_a_time(monkeypatch):
+  monkeypatch.setattr("prompt_tuning.checkpoints.stored.BLOCK_BYTES", 500)
+  (one, read), (same, _) = counting(ARRAY), counting(ARRAY.copy())
+  assert one.equals(same)
+  assert max(read) <= 500
+  assert sum(read) == ARRAY.nbytes
+  other = ARRAY.copy()
+  other[-1, -1, -1, -1] = 0
+  assert not one.equals(Stored.of(other))
+  assert not one.equals(Stored.of(ARRAY[:1]))
 
 
 CONFIG = fakes.tiny_config()
 PARAMS = fakes.tiny_params(fakes.tiny_model())
-FORMS = ("t5x", "one file", "huggingface", "orbax")
+NUM_BYTES = sum(x.nbytes for x in jax.tree.leaves(PARAMS))
+LARGEST = max(x.nbytes for x in jax.tree.leaves(PARAMS))
+FORMS = ("t5x", "t5x, scanned", "one file", "huggingface", "orbax", "run")
+
+
+def scanned():
+  """Returns the parameters as T5X's scalable T5 has them."""
+  params = {"token_embedder": PARAMS["token_embedder"]}
+  for stack in ("encoder", "decoder"):
+    own = {f"{stack}/{name}": x for name, x in PARAMS[stack].items()}
+    layers = [own.pop(f"{stack}/layers_{number}") for number in range(2)]
+    inner = jax.tree.map(lambda *each: np.stack(each, 1), *layers)
+    flat = {
+      path: heads_apart(path, x) for path, x in tree.flatten(inner).items()
+    }
+    bias = own.pop(f"{stack}/relpos_bias")["rel_embedding"]
+    flat["relpos_bias/rel_embedding"] = np.stack([bias] * 2, 1)
+    rest = {name.removeprefix(f"{stack}/"): x for name, x in own.items()}
+    params[stack] = {stack: tree.unflatten(flat), **rest}
+  return params
+
+
+def heads_apart(path, kernel):
+  heads = (CONFIG.num_heads, CONFIG.head_dim)
+  if "attention/" not in path:
+    return kernel
+  if path.endswith("out/kernel"):  # [H K, layers, D]
+    split = kernel.reshape(*heads, *kernel.shape[1:])
+    return split.transpose(0, 2, 1, 3)
+  return kernel.reshape(*kernel.shape[:2], *heads)
 
 
 def write(form, folder):
   match form:
     case "t5x":
       t5x.save(PARAMS, folder, step=0)
+    case "t5x, scanned":
+      t5x.save(scanned(), folder, step=0)
     case "one file":
       t5x.save(PARAMS, folder, step=0, storage=t5x.Storage.MSGPACK)
     case "huggingface":
       pytest.importorskip("safetensors", reason="the format needs it")
       huggingface.write(CONFIG, PARAMS, folder)
     case "orbax":
-      import orbax.checkpoint as ocp
-
-      with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(
-          (folder / "checkpoint_0" / "state").absolute(), {"target": PARAMS}
-        )
+      save_tree(folder / "checkpoint_0" / "state", {"target": PARAMS})
+    case "run":
+      folder = folder / "checkpoint_0"
+      stacked_params = {"trainable": stack_layers(PARAMS)}
+      save_tree(folder / "state", stacked_params)
+      (folder / "meta").mkdir()
   return folder
+
+
+def save_tree(path, params):
+  import orbax.checkpoint as ocp
+
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(path.absolute(), params)
+
+
+@pytest.fixture(name="read")
+def _read(monkeypatch):
+  """Bytes of what is read of checkpoints, for each time."""
+  read, leaves = [], load._leaves
+
+  def counted(checkpoint, kind):
+    for path, stored in leaves(checkpoint, kind):
+      yield path, dataclasses.replace(stored, read=counter(stored.read))
+
+  def counter(get):
+    def count(index):
+      part = get(index)
+      read.append(part.nbytes)
+      return part
+
+    return count
+
+  monkeypatch.setattr(load, "_leaves", counted)
+  return read
 
 
 @pytest.mark.multidevice
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("scan_layers", [False, True])
-def test_each_device_holds_its_part(form, dtype, scan_layers, tmp_path):
+def test_each_device_holds_its_part(form, dtype, scan_layers, tmp_path, read):
   config = dataclasses.replace(CONFIG, scan_layers=scan_layers)
   folder = write(form, tmp_path / "x")
   whole = load.load_backbone(folder, config=config, dtype=dtype)
+  del read[:]
   opened = load.load_backbone(folder, config=config, dtype=dtype, in_parts=True)
   assert opened.fingerprint == whole.fingerprint
+  assert not read  # Samples alone.
   assert all(isinstance(x, Stored) for x in jax.tree.leaves(opened.params))
   mesh = mesh_lib.make_mesh(data=1, model=8)
   axes = t5.logical_axes(t5.T5(config))
   shardings = mesh_lib.param_shardings(opened.params, axes, mesh=mesh)
   placed = tree.flatten(mesh_lib.place(opened.params, shardings))
+  # Every value once, and never more than one array of the checkpoint.
+  assert sum(read) == NUM_BYTES
+  assert max(read) <= LARGEST < NUM_BYTES / 5
   num_cut = 0
   for path, wanted in tree.flatten(whole.params).items():
     np.testing.assert_array_equal(placed[path], wanted, err_msg=path)
@@ -113,19 +206,48 @@ def test_each_device_holds_its_part(form, dtype, scan_layers, tmp_path):
   assert num_cut > len(placed) / 2
 
 
-@pytest.mark.parametrize("form", ["t5x", "huggingface", "orbax"])
-def test_a_host_reads_no_more_than_its_part(form, tmp_path):
-  """The matrices of one device of eight, which a process may own alone."""
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_a_host_reads_no_more_than_its_part(
+  form, dtype, scan_layers, tmp_path, read
+):
+  """Of the columns of two devices of eight, which a process may own alone."""
+  config = dataclasses.replace(CONFIG, scan_layers=scan_layers)
   folder = write(form, tmp_path / "x")
-  opened = tree.flatten(
-    load.load_backbone(folder, config=CONFIG, in_parts=True).params
-  )
-  whole = tree.flatten(PARAMS)
-  for path in ("encoder/layers_1/mlp/wo/kernel", "token_embedder/embedding"):
-    rows = opened[path].shape[0] // 8
-    part = opened[path][rows : 2 * rows]
-    assert part.nbytes * 8 == opened[path].nbytes
-    np.testing.assert_array_equal(part, whole[path][rows : 2 * rows])
+  whole = load.load_backbone(folder, config=config, dtype=dtype)
+  opened = load.load_backbone(folder, config=config, dtype=dtype, in_parts=True)
+  whole, opened = tree.flatten(whole.params), tree.flatten(opened.params)
+  layer = "layers" if scan_layers else "layers_1"
+  path = f"encoder/{layer}/mlp/wi_0/kernel"
+  shape = opened[path].shape
+  before = tuple((0, size) for size in shape[:-1])
+  own = [(*before, (start, start + shape[-1] // 8)) for start in (8, 12)]
+  del read[:]
+  part = mesh_lib.read_parts(opened[path], own)
+  assert sum(read) == 4 * opened[path].size / 4
+  for each in own:
+    cut = tuple(slice(*bounds) for bounds in each)
+    np.testing.assert_array_equal(part(each), whole[path][cut])
+
+
+@pytest.mark.parametrize(
+  ("own", "read"),
+  [
+    ([((0, 2), (0, 4))], [32]),
+    ([((0, 2), (0, 4)), ((2, 4), (0, 4))], [64]),
+    ([((0, 2), (0, 4)), ((0, 2), (4, 8)), ((2, 4), (0, 4))], [32, 32, 32]),
+    ([((0, 2), (0, 4)), ((6, 8), (4, 8))], [32, 32]),
+  ],
+)
+def test_parts_side_by_side_are_read_at_once(own, read):
+  array = np.arange(64, dtype=np.float32).reshape(8, 8)
+  stored, found = counting(array)
+  part = mesh_lib.read_parts(stored, own)
+  for each in own:
+    cut = tuple(slice(*bounds) for bounds in each)
+    np.testing.assert_array_equal(part(each), array[cut])
+  assert found == read
 
 
 def test_what_is_read_is_only_opened_before(tmp_path, monkeypatch):
@@ -151,15 +273,3 @@ def test_a_truncated_chunk_is_named(tmp_path):
   for in_parts in (False, True):
     with pytest.raises(ValueError, match=r"token_embedder\.embedding cannot"):
       load.load_backbone(tmp_path / "x", config=CONFIG, in_parts=in_parts)
-
-
-def test_a_run_of_this_project_is_read_in_parts(tmp_path):
-  stored = stack_layers(PARAMS)
-  import orbax.checkpoint as ocp
-
-  with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save((tmp_path / "x").absolute(), {"trainable": stored})
-  found = dict(orbax_tree.leaves(tmp_path / "x", subtree="trainable"))
-  path = "encoder/layers/mlp/wo/kernel"
-  wanted = PARAMS["encoder"]["layers_1"]["mlp"]["wo"]["kernel"][:3]
-  np.testing.assert_array_equal(found[path].at(1, axis=0)[:3], wanted)
