@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,8 +104,12 @@ def open_pytorch(path: pathlib.Path) -> dict[str, Stored]:
       f"{_SAFETENSORS}."
     ) from error
   try:
-    # weights_only: an ordinary pickle could run any code.
-    tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    tensors = torch.load(
+      path,
+      map_location="cpu",
+      weights_only=True,  # An ordinary pickle could run any code.
+      mmap=zipfile.is_zipfile(path),  # Before version 1.6 files were no zip.
+    )
   except Exception as error:  # PyTorch raises many types.
     raise _broken(path, error) from error
 

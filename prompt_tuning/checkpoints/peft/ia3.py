@@ -55,9 +55,7 @@ def write(params: Params, config: T5Config) -> tuple[dict[str, Any], Flat]:
   weights: Flat = {}
   is_read: dict[str, bool] = {}
   for path, array in modules.flat(params).items():
-    place, is_own, _ = path.rpartition("/ia3/")
-    if not is_own:
-      continue
+    place = path.removesuffix("/ia3/scale")
     is_hidden = place.endswith("/mlp")
     module = known.get(f"{place}/wo" if is_hidden else place)
     if module is None or module in is_read:

@@ -80,9 +80,7 @@ def write(
   weights: Flat = {}
   targets = set[str]()
   for path, array in modules.flat(params).items():
-    place, is_own, leaf = path.rpartition("/lora/")
-    if not is_own:
-      continue
+    place, _, leaf = path.rpartition("/lora/")
     if place not in known:
       raise ValueError(
         f"PEFT keeps LoRA beside projections, and {path} is beside none, so it "

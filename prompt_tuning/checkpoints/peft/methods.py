@@ -142,8 +142,8 @@ def _check_alone(method: Method, params: Params) -> None:
   if others:
     raise ValueError(
       f"{', '.join(others[:3])} was trained with {type(method).__name__}, and "
-      "an adapter of PEFT would not hold it. Merge both into the backbone: "
-      "python -m prompt_tuning.export with TUNED_DIR"
+      "an adapter of PEFT would not hold it. What merges (LoRA, IA3) goes into "
+      "the backbone with it: python -m prompt_tuning.export with TUNED_DIR"
     )
 
 

@@ -416,6 +416,13 @@ def test_pytorch_files(tmp_path, stored):
   read = huggingface.read(folder)
   assert read.config == expected.config
   _assert_equal(read.params, expected.params)
+  # As before PyTorch 1.6.
+  torch.save(
+    model.state_dict(),
+    folder / "pytorch_model.bin",
+    _use_new_zipfile_serialization=False,
+  )
+  _assert_equal(huggingface.read(folder).params, expected.params)
   (folder / "pytorch_model.bin").write_bytes(b"PK broken")
   with pytest.raises(ValueError, match=r"pytorch_model\.bin cannot be read"):
     huggingface.read(folder)
