@@ -1,32 +1,35 @@
-"""How much memory of a host it takes to load a checkpoint.
+"""How much memory of a host it takes to load a checkpoint, and how long.
 
 python -m benchmarks.loading
 
-Writes random weights of T5 1.1 base in each form, and loads each in a
-process of its own: as a whole, and only what one device of four holds, as a
+Writes random weights of T5 1.1 base, or small, in each form, and loads each in
+a process of its own: as a whole, and only what one device of four holds, as a
 process of a pod slice does. Memory is the peak above that of the process
 before, over the size of the weights.
 """
 
 import argparse
 import dataclasses
+import json
 import pathlib
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import jax
 import numpy as np
 
-from prompt_tuning.checkpoints import huggingface, load, t5x, tree
+from prompt_tuning.checkpoints import load, tree
 from prompt_tuning.checkpoints.stored import Stored
 from prompt_tuning.model import t5
 from prompt_tuning.model.config import T5Config
+from prompt_tuning.model.stack import reading_order
+from prompt_tuning.testing import checkpoints
 from prompt_tuning.train import mesh as mesh_lib
+from prompt_tuning.types import Params
 
-CONFIG = T5Config(
+BASE = T5Config(
   vocab_size=32128,
   embed_dim=768,
   num_heads=12,
@@ -35,110 +38,133 @@ CONFIG = T5Config(
   num_encoder_layers=12,
   num_decoder_layers=12,
 )
-FORMS = ("T5X, zarr", "T5X, Orbax", "Hugging Face")
+SMALL = dataclasses.replace(
+  BASE,
+  embed_dim=512,
+  num_heads=8,
+  mlp_dim=1024,
+  num_encoder_layers=8,
+  num_decoder_layers=8,
+)
+SIZES = {"base": BASE, "small": SMALL}
 PARTS = ("whole", "a quarter")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Taken:
+  """What loading has taken.
+
+  Attributes:
+    mib: Memory at the peak, above what the process had before.
+    seconds: How long.
+  """
+
+  mib: float
+  seconds: float
 
 
 def main() -> None:
   """Measures, and prints a table in Markdown."""
   parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+  parser.add_argument("--size", choices=SIZES, default="base")
   parser.add_argument("--load", nargs=2, help=argparse.SUPPRESS)
   arguments = parser.parse_args()
+  config = SIZES[arguments.size]
   if arguments.load is not None:
-    print(_measured(*arguments.load))
+    print(json.dumps(dataclasses.asdict(_measured(config, *arguments.load))))
     return
-  print("| form | size, MiB | loaded | peak / size |")
-  print("| --- | --- | --- | --- |")
+  print("| form | size, MiB | loaded | peak / size | seconds |")
+  print("| --- | --- | --- | --- | --- |")
   with tempfile.TemporaryDirectory() as folder:
-    for form in FORMS:
-      place = pathlib.Path(folder) / form
-      size = _write(form, place)
+    for form in checkpoints.FORMS:
+      checkpoint = write(form, pathlib.Path(folder) / form, config)
       for part in PARTS:
-        peak = _in_a_process(place, part)
-        print(f"| {form} | {size:.0f} | {part} | {peak / size:.2f} |")
+        taken = in_a_process(checkpoint, part, size=arguments.size)
+        mib = size_mib(config)
+        print(
+          f"| {form} | {mib:.0f} | {part} | {taken.mib / mib:.2f} | "
+          f"{taken.seconds:.1f} |"
+        )
 
 
-def _write(form: str, folder: pathlib.Path) -> float:
-  """Writes random weights; returns their size in MiB."""
+def size_mib(config: T5Config) -> float:
+  """Returns the size of the weights of a T5."""
+  shapes = jax.tree.leaves(t5.abstract_params(t5.T5(config)))
+  return sum(leaf.size * 4 for leaf in shapes) / 2**20
+
+
+def write(form: str, folder: pathlib.Path, config: T5Config) -> pathlib.Path:
+  """Writes random weights; returns the checkpoint."""
   rng = np.random.default_rng(0)
-  shapes = tree.flatten(t5.abstract_params(t5.T5(CONFIG)))
+  shapes = tree.flatten(t5.abstract_params(t5.T5(config)))
   params = tree.unflatten(
     {
       path: rng.standard_normal(leaf.shape, np.float32)
       for path, leaf in shapes.items()
     }
   )
-  if form == "T5X, zarr":
-    t5x.save(params, folder, step=0)
-  elif form == "Hugging Face":
-    huggingface.write(CONFIG, params, folder)
-  else:
-    import orbax.checkpoint as ocp
-
-    with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(folder / "checkpoint_0" / "state", {"target": params})
-  return sum(leaf.size * 4 for leaf in shapes.values()) / 2**20
+  return checkpoints.write(form, folder, config, params)
 
 
-def _in_a_process(folder: pathlib.Path, part: str) -> float:
-  command = [sys.executable, "-m", "benchmarks.loading", "--load"]
+def in_a_process(
+  checkpoint: pathlib.Path, part: str, *, size: str = "base"
+) -> Taken:
+  """Returns what loading takes in a process of its own.
+
+  Args:
+    checkpoint: Which.
+    part: One of `PARTS`.
+    size: One of `SIZES`, of the checkpoint.
+  """
+  command = [sys.executable, "-m", "benchmarks.loading", "--size", size]
   found = subprocess.run(
-    [*command, str(folder), part], capture_output=True, text=True, check=True
+    [*command, "--load", str(checkpoint), part],
+    capture_output=True,
+    text=True,
+    check=True,
   )
-  return float(found.stdout)
+  return Taken(**json.loads(found.stdout.splitlines()[-1]))
 
 
-def _measured(folder: str, part: str) -> float:
-  """Returns the MiB that loading takes at its peak."""
+def _measured(config: T5Config, folder: str, part: str) -> Taken:
   # The weights alone: what the backend and the libraries take is there before.
+  import tensorstore as ts
+
+  ts.Context()
   jax.block_until_ready(jax.numpy.zeros(1))
-  t5.abstract_params(t5.T5(CONFIG))
-  before = _resident()
-  watch = _Watch()
-  opened = load.load_backbone(folder, config=CONFIG, in_parts=part != "whole")
-  kept = opened.params if part == "whole" else _quarter(opened.params)
-  peak = watch.stop()
+  t5.abstract_params(t5.T5(config))
+  _forget_peak()
+  before, start = _memory("VmRSS"), time.monotonic()
+  opened = load.load_backbone(folder, config=config, in_parts=part != "whole")
+  kept = opened.params if part == "whole" else _quarter(opened.params, config)
+  seconds = time.monotonic() - start
   assert jax.tree.leaves(kept)
-  return peak - before
+  return Taken(mib=_memory("VmHWM") - before, seconds=seconds)
 
 
-def _quarter(params) -> list[np.ndarray]:
+def _quarter(params: Params, config: T5Config) -> list[np.ndarray]:
   """Reads what the first of four devices holds of each weight."""
   mesh = jax.sharding.AbstractMesh((1, 1, 4), mesh_lib.AXES)
-  axes = t5.logical_axes(t5.T5(CONFIG))
+  axes = t5.logical_axes(t5.T5(config))
   shardings = tree.flatten(mesh_lib.param_shardings(params, axes, mesh=mesh))
-  kept = []
-  for path, stored in tree.flatten(params).items():
+  flat, kept = tree.flatten(params), []
+  for path in reading_order(flat):
+    stored = flat[path]
     assert isinstance(stored, Stored)
     shape = shardings[path].shard_shape(stored.shape)
     kept.append(stored[tuple(slice(size) for size in shape)])
   return kept
 
 
-@dataclasses.dataclass
-class _Watch:
-  """Looks every few milliseconds how much memory the process has."""
-
-  def __post_init__(self):
-    self._peak, self._stopped = 0.0, threading.Event()
-    self._thread = threading.Thread(target=self._look, daemon=True)
-    self._thread.start()
-
-  def _look(self) -> None:
-    while not self._stopped.is_set():
-      self._peak = max(self._peak, _resident())
-      time.sleep(0.002)
-
-  def stop(self) -> float:
-    """Returns the most that was seen, in MiB."""
-    self._stopped.set()
-    self._thread.join()
-    return max(self._peak, _resident())
+def _forget_peak() -> None:
+  """Lets the system take the memory of this process now for its peak."""
+  pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 
-def _resident() -> float:
+def _memory(name: str) -> float:
+  """Returns what the system says of this process, in MiB."""
   for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-    if line.startswith("VmRSS:"):
+    if line.startswith(f"{name}:"):
       return int(line.split()[1]) / 1024
   raise RuntimeError("the system does not say how much memory a process has")
 

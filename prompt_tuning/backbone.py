@@ -155,9 +155,7 @@ def _check_vocabulary(checkpoint: str, vocabulary: Vocabulary) -> None:
   Files may differ in their bytes and agree in all ids, as those of T5 with and
   without sentinels do.
   """
-  if checkpoint.startswith(hub.PREFIX):
-    return  # Of the hub, weights are had without it.
-  file = paths.as_path(checkpoint) / hub.VOCABULARY
+  file = paths.as_path(hub.model_folder(checkpoint)) / hub.VOCABULARY
   if not paths.exists(file):
     return
   beside = SentencePieceVocabulary(str(file), extra_ids=0)

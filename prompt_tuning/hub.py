@@ -12,13 +12,15 @@ _NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 # Weights that only a loader of PyTorch's reads, where there are no others.
 _PYTORCH = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
-_MODEL = ("config.json", *_WEIGHTS)
 VOCABULARY = "spiece.model"
+_MODEL = ("config.json", VOCABULARY, *_WEIGHTS)
 _ADAPTER = ("adapter_config.json", "adapter_model.*", "prompt_tuning.json")
 
 
 def model_folder(path: str) -> str:
   """Returns the local folder of a model, downloaded if it is not there yet.
+
+  Its SentencePiece model, if it has one, comes with it.
 
   Args:
     path: `hf://org/name`; what does not begin so is returned as it is.

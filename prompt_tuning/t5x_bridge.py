@@ -28,7 +28,7 @@ from jax import numpy as jnp
 
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints import tree
-from prompt_tuning.checkpoints.load import (
+from prompt_tuning.checkpoints.locate import (
   Format,
   detect_format,
   find_checkpoint,

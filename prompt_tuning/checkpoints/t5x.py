@@ -22,7 +22,7 @@ import numpy as np
 from flax import serialization
 
 from prompt_tuning import paths
-from prompt_tuning.checkpoints import scanned, tree, zarr
+from prompt_tuning.checkpoints import msgpack_file, scanned, tree, zarr
 from prompt_tuning.checkpoints.stored import Stored
 from prompt_tuning.types import Params
 
@@ -78,7 +78,7 @@ def read(
     ValueError: If a file is missing, truncated, corrupt or of another version.
   """
   path = paths.as_path(directory) / FILE_NAME
-  content = _unpack(path)
+  content = _open(path)
   state = content["optimizer"].get("state", {})
   params = {
     name: np.asarray(array, None if dtype is None else jnp.dtype(dtype))
@@ -106,7 +106,7 @@ def read(
 def leaves(directory: paths.PathLike) -> Iterator[tuple[str, Stored]]:
   """Yields paths and arrays of a checkpoint's parameters, as `read` has them.
 
-  They are not read yet, unless all are inside the msgpack file.
+  They are not read yet.
 
   Args:
     directory: The folder `checkpoint_<step>`.
@@ -114,7 +114,7 @@ def leaves(directory: paths.PathLike) -> Iterator[tuple[str, Stored]]:
   Raises:
     ValueError: If a file is missing, truncated, corrupt or of another version.
   """
-  content = _unpack(paths.as_path(directory) / FILE_NAME)
+  content = _open(paths.as_path(directory) / FILE_NAME)
   yield from _params(content, directory)
 
 
@@ -187,15 +187,8 @@ def _store(
   }
 
 
-def _unpack(path: pathlib.Path) -> Mapping[str, Any]:
-  packed = paths.read_bytes(path)
-  try:
-    content = serialization.msgpack_restore(packed)
-  except Exception as error:  # msgpack has a type for each way to be broken.
-    raise ValueError(
-      f"{path} is not a complete msgpack file; it is truncated or corrupt, "
-      f"copy the checkpoint again. ({error or type(error).__name__})"
-    ) from error
+def _open(path: pathlib.Path) -> Mapping[str, Any]:
+  content = msgpack_file.open_msgpack(path)
   if not isinstance(content, Mapping) or "version" not in content:
     raise ValueError(
       f"{path} is a msgpack file but not a T5X checkpoint: it states no "
@@ -232,6 +225,8 @@ def _leaves(
       yield name, _open_described(leaf, directory)
     elif leaf is None and allow_none:
       yield name, None
+    elif isinstance(leaf, Stored):
+      yield name, leaf
     elif isinstance(leaf, np.ndarray | np.generic):
       yield name, Stored.of(np.asarray(leaf))
     else:

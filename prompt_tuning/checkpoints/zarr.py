@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prompt_tuning import paths
+from prompt_tuning.checkpoints import memory
 from prompt_tuning.checkpoints.stored import (
   BLOCK_BYTES,
   Index,
@@ -94,7 +95,8 @@ def open_store(
 
   def read(index: Index) -> np.ndarray:
     try:
-      return np.asarray(store[index].read(order="C").result())
+      with memory.returned_when_freed():
+        return np.asarray(store[index].read(order="C").result())
     except (ValueError, OSError) as error:
       raise _broken(source, error) from error
 
@@ -103,9 +105,10 @@ def open_store(
     found = np.empty(places[0].shape, dtype)
     try:
       # All in one go, TensorStore would have all of their chunks in memory.
-      for some in _by_chunk(places, chunk, itemsize=dtype.itemsize):
-        of_some = tuple(axis[some] for axis in places)
-        found[some] = store.vindex[of_some].read().result()
+      with memory.returned_when_freed():
+        for some in _by_chunk(places, chunk, itemsize=dtype.itemsize):
+          of_some = tuple(axis[some] for axis in places)
+          found[some] = store.vindex[of_some].read().result()
     except (ValueError, OSError) as error:
       raise _broken(source, error) from error
     return found

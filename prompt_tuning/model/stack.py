@@ -166,6 +166,25 @@ def stacked_place(path: str) -> tuple[str, int] | None:
   return f"{match[1]}/{SCANNED}/{match[3]}", int(match[2])
 
 
+def reading_order(arrays: Mapping[str, Any]) -> list[str]:
+  """Returns the paths of parameters in the order in which they are best read.
+
+  The largest come first: what reading takes besides the array is then there
+  while little else is. Those that differ in the layer alone follow each other:
+  one array of a checkpoint may hold them, whose parts are then read once.
+
+  Args:
+    arrays: Parameters, or what reads them, by path.
+  """
+
+  def rank(path: str) -> tuple[int, str, str]:
+    array = arrays[path]
+    num_bytes = array.size * array.dtype.itemsize
+    return -num_bytes, _LAYER.sub(SCANNED, path), path
+
+  return sorted(arrays, key=rank)
+
+
 def _split(stack: Params) -> tuple[list[Params], Params]:
   """Returns the layers of a stack in their order, and the rest."""
   numbers = {

@@ -68,7 +68,7 @@ def convert(
     card = {"task": task, "licence": licence}
     _convert_method(backbone, source, output, format, base_model, card)
     return
-  fingerprint = backbone.load().fingerprint
+  fingerprint = backbone.load(in_parts=True).fingerprint
   saved, called = prompts.read(source)
   width = backbone.config.embed_dim
   if saved.array.shape[-1] != width:
@@ -121,7 +121,7 @@ def _convert_method(
       f"{source} holds {type(found.method).__name__} and no soft prompt; "
       "PROMPT_FORMAT 'peft' is what it can be written as"
     )
-  fingerprint = backbone.load().fingerprint
+  fingerprint = backbone.load(in_parts=True).fingerprint
   found.check_backbone(identity_of(fingerprint, backbone.dtype))
   methods.write(
     output,

@@ -10,7 +10,7 @@ from absl import logging
 
 from prompt_tuning import paths
 from prompt_tuning.backbone import Backbone
-from prompt_tuning.checkpoints.load import checkpoint_step
+from prompt_tuning.checkpoints.locate import checkpoint_step
 from prompt_tuning.data.features import FeatureLengths
 from prompt_tuning.evaluate.ensemble import (
   EnsembleEvaluation,

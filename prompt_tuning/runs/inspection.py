@@ -9,6 +9,7 @@ import numpy as np
 
 from prompt_tuning import paths
 from prompt_tuning.checkpoints import architecture, load
+from prompt_tuning.checkpoints.locate import Format
 from prompt_tuning.checkpoints.peft import files, methods, soft_prompts
 from prompt_tuning.prompts import artifact
 
@@ -106,7 +107,7 @@ def _checkpoint(path: str) -> Iterator[str]:
     f"{kind.value}: {len(shapes)} weights, {count:,} parameters, "
     f"{', '.join(sorted(types))}"
   )
-  if kind is load.Format.RUN and _TABLE not in shapes:
+  if kind is Format.RUN and _TABLE not in shapes:
     yield "no backbone: what was trained beside a frozen one, for TUNED_DIR"
     return
   made = architecture.of_shapes(shapes)

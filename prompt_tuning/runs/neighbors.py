@@ -60,7 +60,8 @@ def neighbors(
       f"{prompt_file} holds {len(bank)} prompts, counted from 0; there is none "
       f"with the number {prompt_index}."
     )
-  loaded = backbone.load()
+  # Of the weights, the table alone is read.
+  loaded = backbone.load(in_parts=True)
   artifact.check_backbone(saved, loaded.fingerprint, source=prompt_file)
   prompt = bank[prompt_index]
   table = np.asarray(float_table(loaded.params["token_embedder"]), np.float32)

@@ -15,7 +15,7 @@ from absl import logging
 
 from prompt_tuning import hub, paths
 from prompt_tuning.checkpoints import orbax_tree, tree
-from prompt_tuning.checkpoints.load import checkpoint_step, find_checkpoint
+from prompt_tuning.checkpoints.locate import checkpoint_step, find_checkpoint
 from prompt_tuning.checkpoints.peft import files, methods
 from prompt_tuning.methods import description
 from prompt_tuning.model.config import T5Config

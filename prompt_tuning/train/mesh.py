@@ -8,7 +8,6 @@ device.
 
 import itertools
 import math
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from prompt_tuning.model.sharding import (
   AxisRules,
   feature_spec,
 )
+from prompt_tuning.model.stack import reading_order
 from prompt_tuning.train import partition
 from prompt_tuning.types import Params
 
@@ -182,9 +182,7 @@ def place(params: Params, shardings: Params) -> Params:
     shardings: A sharding for each.
   """
   flat, where = partition.flatten(params), partition.flatten(shardings)
-  # Layers that one stored array holds follow each other, to be read together.
-  order = sorted(flat, key=lambda path: (re.sub(r"\d+", "", path), path))
-  placed = {path: _put(flat[path], where[path]) for path in order}
+  placed = {path: _put(flat[path], where[path]) for path in reading_order(flat)}
   return traverse_util.unflatten_dict(placed, sep="/")
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import loading
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints import load, t5x
 from prompt_tuning.data.file_task import file_task
@@ -17,7 +18,7 @@ from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import evaluate, infer, train
 from prompt_tuning.runs.hardware import Hardware
-from prompt_tuning.testing import fakes
+from prompt_tuning.testing import checkpoints, fakes
 from prompt_tuning.train import checkpoint_files, optimizers, plan
 from prompt_tuning.train.held_out import HeldOutLoss
 
@@ -188,3 +189,20 @@ def test_a_cut_run_holds_parts_alone(shared, read, monkeypatch):
   assert not read
   evaluate.load_network(shared["backbone"], None, in_parts=Hardware().may_cut)
   assert isinstance(jax.tree.leaves(opened[1].params)[0], np.ndarray)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", checkpoints.FORMS)
+def test_loading_needs_little_more_than_the_weights(form, tmp_path):
+  if form == "Hugging Face":
+    pytest.importorskip("safetensors", reason="the format needs it")
+  size = loading.size_mib(loading.SMALL)
+  assert 300 < size < 330
+  checkpoint = loading.write(form, tmp_path / "x", loading.SMALL)
+  whole, quarter = (
+    loading.in_a_process(checkpoint, part, size="small").mib
+    for part in loading.PARTS
+  )
+  assert size <= whole <= 1.2 * size
+  # What a block of 64 MiB is of a model of this size comes on top.
+  assert size / 4 <= quarter <= 0.5 * size

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from prompt_tuning import hub, paths
+from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints import huggingface, load, prompts
 from prompt_tuning.checkpoints.peft import soft_prompts
-from prompt_tuning.data.vocabularies import SentencePieceVocabulary
+from prompt_tuning.data.vocabularies import (
+  ByteVocabulary,
+  SentencePieceVocabulary,
+)
 from prompt_tuning.prompts.artifact import PromptCard
 from prompt_tuning.testing import fakes
 
@@ -52,6 +56,14 @@ def test_a_backbone_and_its_vocabulary_by_name(downloads):
   vocabulary = SentencePieceVocabulary("hf://org/t5@main")
   assert vocabulary.vocab_size == 632
   assert downloads[-1] == ("org/t5", "main", ("spiece.model",))
+
+
+def test_another_vocabulary_than_the_hub_s_is_named(downloads):
+  backbone = Backbone(
+    config=CONFIG, vocabulary=ByteVocabulary(), checkpoint="hf://org/t5"
+  )
+  with pytest.raises(ValueError, match="would be other tokens"):
+    backbone.load()
 
 
 @pytest.mark.parametrize(

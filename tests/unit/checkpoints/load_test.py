@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from prompt_tuning.checkpoints import huggingface, load, t5x, tree
-from prompt_tuning.checkpoints.load import Format
+from prompt_tuning.checkpoints.locate import Format, detect_format
 from prompt_tuning.model import quantization, t5
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.model.stack import stack_layers
@@ -85,7 +85,7 @@ def _assert_equal(loaded, expected):
 @pytest.mark.parametrize("kind", Format)
 def test_loads_every_form(tmp_path, kind):
   path = _save(kind, tmp_path)
-  assert load.detect_format(path) is kind
+  assert detect_format(path) is kind
   loaded = load.load_backbone(path, config=fakes.tiny_config())
   _assert_equal(loaded.params, _params())
 
@@ -178,36 +178,6 @@ def test_released_layout_fits_the_model(tmp_path):
     relative_attention_buckets=4,
   )
   load.load_backbone(tmp_path / "test_t5_1_1_tiny", config=config)
-
-
-def test_takes_the_latest_of_a_folder(tmp_path):
-  for step in (9, 10, 2):
-    t5x.save(_params(), tmp_path, step=step)
-  (tmp_path / "checkpoint_11.tmp-123").mkdir()
-  (tmp_path / "prompts").mkdir()
-  assert load.find_checkpoint(tmp_path) == tmp_path / "checkpoint_10"
-
-
-def test_accepts_the_file_of_a_legacy_checkpoint(tmp_path):
-  path = t5x.save(_params(), tmp_path, step=1)
-  assert load.find_checkpoint(path / "checkpoint") == path
-
-
-def test_unknown_path_lists_near_names(tmp_path):
-  (tmp_path / "t5_1_1_lm100k_base").mkdir()
-  with pytest.raises(ValueError, match=r"Near names .*: t5_1_1_lm100k_base\."):
-    load.find_checkpoint(tmp_path / "t5_1_1_lm10k_base")
-
-
-def test_unknown_path_in_an_unknown_folder(tmp_path):
-  with pytest.raises(ValueError, match=r"/a does not exist or is empty"):
-    load.find_checkpoint(tmp_path / "a" / "b")
-
-
-def test_a_folder_without_checkpoints(tmp_path):
-  (tmp_path / "notes.txt").touch()
-  with pytest.raises(ValueError, match=r"holds notes\.txt"):
-    load.find_checkpoint(tmp_path)
 
 
 def test_an_incomplete_checkpoint(tmp_path):

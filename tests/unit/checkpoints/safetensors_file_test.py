@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prompt_tuning import paths
-from prompt_tuning.checkpoints import safetensors_file
+from prompt_tuning.checkpoints import values
 from prompt_tuning.checkpoints.safetensors_file import open_safetensors
 
 ARRAYS = {
@@ -37,9 +37,9 @@ def _path(tmp_path):
 def test_parts_are_those_of_the_arrays(
   path, block_bytes, gap_bytes, monkeypatch
 ):
-  monkeypatch.setattr(safetensors_file, "_GAP_BYTES", gap_bytes)
+  monkeypatch.setattr(values, "_GAP_BYTES", gap_bytes)
   if block_bytes is not None:
-    monkeypatch.setattr(safetensors_file, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(values, "BLOCK_BYTES", block_bytes)
   opened = open_safetensors(path)
   assert opened.keys() == ARRAYS.keys()
   rng = np.random.default_rng(0)
@@ -57,15 +57,15 @@ def test_parts_are_those_of_the_arrays(
 
 
 def test_no_other_bytes_are_read(path, monkeypatch):
-  monkeypatch.setattr(safetensors_file, "_GAP_BYTES", 0)
+  monkeypatch.setattr(values, "_GAP_BYTES", 0)
   read = []
-  fill = safetensors_file._fill
+  fill = values._fill
 
   def count(file, into):
     read.append(into.nbytes)
     fill(file, into)
 
-  monkeypatch.setattr(safetensors_file, "_fill", count)
+  monkeypatch.setattr(values, "_fill", count)
   opened = open_safetensors(path)
   assert not read
   opened["matrix"][10:20]

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from prompt_tuning.checkpoints import (
-  huggingface,
   load,
   t5x,
   tree,
   zarr,
 )
+from prompt_tuning.checkpoints.locate import Format
 from prompt_tuning.checkpoints.stored import Stored, stacked
 from prompt_tuning.model import t5
-from prompt_tuning.model.stack import stack_layers
-from prompt_tuning.testing import fakes
+from prompt_tuning.testing import checkpoints, fakes
+from prompt_tuning.testing.checkpoints import FORMS
 from prompt_tuning.train import mesh as mesh_lib
 
 ARRAY = np.arange(2 * 6 * 4 * 5, dtype=np.float32).reshape(2, 6, 4, 5)
@@ -96,62 +96,12 @@ CONFIG = fakes.tiny_config()
 PARAMS = fakes.tiny_params(fakes.tiny_model())
 NUM_BYTES = sum(x.nbytes for x in jax.tree.leaves(PARAMS))
 LARGEST = max(x.nbytes for x in jax.tree.leaves(PARAMS))
-FORMS = ("t5x", "t5x, scanned", "one file", "huggingface", "orbax", "run")
-
-
-def scanned():
-  """Returns the parameters as T5X's scalable T5 has them."""
-  params = {"token_embedder": PARAMS["token_embedder"]}
-  for stack in ("encoder", "decoder"):
-    own = {f"{stack}/{name}": x for name, x in PARAMS[stack].items()}
-    layers = [own.pop(f"{stack}/layers_{number}") for number in range(2)]
-    inner = jax.tree.map(lambda *each: np.stack(each, 1), *layers)
-    flat = {
-      path: heads_apart(path, x) for path, x in tree.flatten(inner).items()
-    }
-    bias = own.pop(f"{stack}/relpos_bias")["rel_embedding"]
-    flat["relpos_bias/rel_embedding"] = np.stack([bias] * 2, 1)
-    rest = {name.removeprefix(f"{stack}/"): x for name, x in own.items()}
-    params[stack] = {stack: tree.unflatten(flat), **rest}
-  return params
-
-
-def heads_apart(path, kernel):
-  heads = (CONFIG.num_heads, CONFIG.head_dim)
-  if "attention/" not in path:
-    return kernel
-  if path.endswith("out/kernel"):  # [H K, layers, D]
-    split = kernel.reshape(*heads, *kernel.shape[1:])
-    return split.transpose(0, 2, 1, 3)
-  return kernel.reshape(*kernel.shape[:2], *heads)
 
 
 def write(form, folder):
-  match form:
-    case "t5x":
-      t5x.save(PARAMS, folder, step=0)
-    case "t5x, scanned":
-      t5x.save(scanned(), folder, step=0)
-    case "one file":
-      t5x.save(PARAMS, folder, step=0, storage=t5x.Storage.MSGPACK)
-    case "huggingface":
-      pytest.importorskip("safetensors", reason="the format needs it")
-      huggingface.write(CONFIG, PARAMS, folder)
-    case "orbax":
-      save_tree(folder / "checkpoint_0" / "state", {"target": PARAMS})
-    case "run":
-      folder = folder / "checkpoint_0"
-      stacked_params = {"trainable": stack_layers(PARAMS)}
-      save_tree(folder / "state", stacked_params)
-      (folder / "meta").mkdir()
-  return folder
-
-
-def save_tree(path, params):
-  import orbax.checkpoint as ocp
-
-  with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(path.absolute(), params)
+  if form == "Hugging Face":
+    pytest.importorskip("safetensors", reason="the format needs it")
+  return checkpoints.write(form, folder, CONFIG, PARAMS)
 
 
 @pytest.fixture(name="read")
@@ -259,7 +209,7 @@ def test_what_is_read_is_only_opened_before(tmp_path, monkeypatch):
 
   monkeypatch.setattr(Stored, "__getitem__", never)
   kind, shapes, types = load.open_weights(tmp_path / "x")
-  assert kind is load.Format.T5X
+  assert kind is Format.T5X
   assert (shapes["token_embedder/embedding"], types) == ((64, 16), {"float32"})
 
 
