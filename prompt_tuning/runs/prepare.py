@@ -1,20 +1,14 @@
 """Everything of a training run that comes before its first step."""
 
 import dataclasses
-import functools
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import jax
-import numpy as np
 from absl import logging
-from flax import traverse_util
 from jax.sharding import Mesh
 
 from prompt_tuning import paths
 from prompt_tuning.checkpoints.load import Loaded
-from prompt_tuning.checkpoints.stored import Stored
 from prompt_tuning.data.batches import Batches
 from prompt_tuning.data.features import (
   Example,
@@ -24,16 +18,10 @@ from prompt_tuning.data.features import (
 from prompt_tuning.data.packing import PackedFeatureBuilder, Packing
 from prompt_tuning.data.prefetch import PrefetchedBatches, check_depth
 from prompt_tuning.data.streams import ExampleStream
-from prompt_tuning.methods import description
 from prompt_tuning.model import t5
-from prompt_tuning.prompts.artifact import PromptCard
-from prompt_tuning.prompts.module import PromptAttention
-from prompt_tuning.runs import model_dir, preflight
+from prompt_tuning.runs import card, model_dir, placement, preflight
 from prompt_tuning.runs.abstract import (
-  AbstractRun,
   check_row_length,
-  joint_need,
-  microbatch_rows,
 )
 from prompt_tuning.runs.arguments import Evaluation, TrainArguments
 from prompt_tuning.runs.network import Network, build_network, check_trained
@@ -47,12 +35,9 @@ from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import start as start_lib
 from prompt_tuning.train.checkpoint import Checkpoints
 from prompt_tuning.train.dispatch import Steps
-from prompt_tuning.train.export import PromptExporter
 from prompt_tuning.train.loop import check_steps_per_dispatch
-from prompt_tuning.train.mesh_choice import MeshShape, Need
 from prompt_tuning.train.run import Evaluate, Run
-from prompt_tuning.train.run_identity import RunIdentity
-from prompt_tuning.train.step import TrainState, init_state, make_train_step
+from prompt_tuning.train.step import TrainState, make_train_step
 from prompt_tuning.types import Params
 
 # Rows of this many tokens, or twice as many, fill a vector register.
@@ -84,27 +69,6 @@ class Prepared:
     self.run.writer.close()
     self.run.checkpoints.close()
     logging.info("%s", batches.summary())
-
-
-def make_mesh(runs: Sequence[TrainArguments]) -> Mesh:
-  """Returns the mesh that a run lies on, or all runs of a job.
-
-  Args:
-    runs: The runs, with the same batch size and hardware.
-
-  Raises:
-    ValueError: If it does not use the devices, or the batch does not divide.
-  """
-  a = runs[0]
-
-  def need() -> Callable[[MeshShape], Need]:
-    return functools.partial(joint_need, [AbstractRun(each) for each in runs])
-
-  mesh = a.hardware.mesh(
-    need, rows=microbatch_rows(a.batch_size, a.num_microbatches)
-  )
-  mesh_lib.check_batch_size(a.batch_size, mesh)
-  return mesh
 
 
 def prepare(
@@ -145,7 +109,7 @@ def prepare(
     from_scratch=a.from_scratch,
     loaded=loaded,
     method=a.method,
-    in_parts=reads_in_parts(mesh),
+    in_parts=placement.reads_in_parts(mesh),
   )
   if beside is not None:
     network = dataclasses.replace(network, model=beside.network.model)
@@ -155,7 +119,7 @@ def prepare(
   check_trained(network.model, a.trainable)
   if beside is None:
     logging.info("\n%s", table)
-  state, frozen = _place(
+  state, frozen = placement.place(
     a, network, mesh, frozen=None if beside is None else beside.frozen
   )
   # The devices have them: a copy in the host's memory would be a second one.
@@ -177,12 +141,7 @@ def prepare(
       key = mesh_lib.replicate_key(step_rng, mesh)
       steps.compile_ahead(state, frozen, empty, key)
   batches = _batches(a, stream, builder, mesh=mesh)
-  identity = RunIdentity(
-    backbone=network.identity,
-    trainable=list(a.trainable),
-    seed=a.seed,
-    config={**_identity(a, lengths, batches.card), **(a.settings or {})},
-  )
+  identity = card.identity(a, network, lengths, batches.card)
   evaluate, evaluate_finally = (
     _evaluate_all(a, evaluations, network, lengths, frozen)
     for evaluations in (a.evaluations, a.final_evaluations)
@@ -216,7 +175,7 @@ def prepare(
     evaluate=evaluate,
     evaluate_finally=evaluate_finally,
     selection=a.selection,
-    export=_exporter(a, network)
+    export=card.exporter(a, network)
     if set(state.trainable) == {"prompt"} and a.method is None
     else None,  # A prompt is no artifact without the weights tuned with it.
     meter=_meter(a, network, frozen, mesh, builder)
@@ -326,71 +285,6 @@ def _batches(
   return PrefetchedBatches(batches, depth=a.prefetch_batches)
 
 
-def _place(
-  a: TrainArguments, network: Network, mesh: Mesh, *, frozen: Params | None
-) -> tuple[TrainState, Params]:
-  """Returns a fresh state and the frozen parameters, on the devices."""
-  parts = partition.split(network.params, a.trainable)
-  axes = t5.logical_axes(network.model)
-
-  def shardings(params):
-    return mesh_lib.param_shardings(
-      params, axes, mesh=mesh, rules=a.hardware.axis_rules
-    )
-
-  if frozen is None:
-    frozen = mesh_lib.place(parts.frozen, shardings(parts.frozen))
-  # What is trained is kept in float32, whatever the backbone is stored in.
-  trainable = jax.tree.map(_as_float32, parts.trainable)
-  placed = shardings(trainable)
-  make = lambda params: init_state(params, a.optimizer)  # noqa: E731
-  abstract = jax.eval_shape(
-    make,
-    jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), trainable
-    ),
-  )
-  state = jax.jit(
-    make,
-    out_shardings=mesh_lib.state_shardings(abstract, placed, mesh=mesh),
-  )(mesh_lib.place(trainable, placed))
-  return state, frozen
-
-
-def _as_float32(leaf: Any) -> Any:
-  whole = leaf if isinstance(leaf, Stored) else np.asarray(leaf)
-  return whole.astype(np.float32)
-
-
-def reads_in_parts(mesh: Mesh) -> bool:
-  """Returns whether a host holds only a part of the model."""
-  return mesh.shape[mesh_lib.MODEL] > 1 or jax.process_count() > 1
-
-
-def _identity(
-  a: TrainArguments, lengths: FeatureLengths, data: Mapping[str, Any]
-) -> dict[str, Any]:
-  described: dict[str, Any] = {
-    "inputs": a.inputs.name,
-    # One by one, so that what differs is named.
-    **traverse_util.flatten_dict({"data": data}, sep="/"),
-    "feature_lengths": dataclasses.asdict(lengths),
-    "batch_size": a.batch_size,
-  }
-  prompt = a.prompt
-  if prompt is not None:
-    described["prompt"] = {
-      "length": prompt.length,
-      "num_prompts": prompt.num_prompts,
-      "layout": prompt.layout_text,
-      "attention": PromptAttention(prompt.attention).value,
-      "initializer": prompt.initializer_name,
-    }
-  if a.method is not None:
-    described["method"] = description.describe(a.method)
-  return json.loads(json.dumps(described))
-
-
 def _evaluate_all(
   a: TrainArguments,
   evaluations: Sequence[Evaluation],
@@ -420,32 +314,6 @@ def _evaluate_all(
     return results
 
   return evaluate
-
-
-def _exporter(a: TrainArguments, network: Network) -> PromptExporter | None:
-  prompt = a.prompt
-  if prompt is None:
-    return None
-  card = PromptCard(
-    length=prompt.length,
-    width=network.model.config.embed_dim,
-    num_prompts=prompt.num_prompts,
-    backbone=network.fingerprint,
-    step=0,
-    initialiser=prompt.initializer_name,
-    task=a.inputs.name,
-    layout=prompt.layout_text,
-    attention=PromptAttention(prompt.attention).value,
-    backbone_dtype=network.dtype,
-    base_model=a.backbone.checkpoint or "",
-    recipe=a.recipe,
-    licence=a.licence,
-  )
-  return PromptExporter(
-    a.model_dir,
-    card,
-    metric=None if a.selection is None else a.selection.metric,
-  )
 
 
 def _meter(

@@ -14,7 +14,8 @@ from prompt_tuning.model.method import Method
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs.arguments import Evaluation, TrainArguments
 from prompt_tuning.runs.hardware import ALL_DEVICES, Hardware
-from prompt_tuning.runs.prepare import check, make_mesh, prepare
+from prompt_tuning.runs.placement import make_mesh
+from prompt_tuning.runs.prepare import check, prepare
 from prompt_tuning.train import loop
 from prompt_tuning.train import plan as plan_lib
 from prompt_tuning.train.optimizers import Optimizer

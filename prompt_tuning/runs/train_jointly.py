@@ -15,6 +15,7 @@ from typing import Any
 from absl import logging
 
 from prompt_tuning import paths
+from prompt_tuning.runs import placement
 from prompt_tuning.runs import prepare as prepare_lib
 from prompt_tuning.runs.arguments import TrainArguments
 from prompt_tuning.runs.train import with_defaults
@@ -60,8 +61,8 @@ def train_jointly(runs: Mapping[str, Mapping[str, Any]]) -> JointResult:
   for name, each in arguments.items():
     check_alone(name, each)
     paths.check_writable_dir(each.model_dir)
-  mesh = prepare_lib.make_mesh(list(arguments.values()))
-  loaded = first.backbone.load(in_parts=prepare_lib.reads_in_parts(mesh))
+  mesh = placement.make_mesh(list(arguments.values()))
+  loaded = first.backbone.load(in_parts=placement.reads_in_parts(mesh))
   prepared: dict[str, prepare_lib.Prepared] = {}
   with contextlib.ExitStack() as stack:
     for name, each in arguments.items():

@@ -24,7 +24,7 @@ from prompt_tuning.runs.abstract import (
 )
 from prompt_tuning.runs.hardware import Hardware
 from prompt_tuning.runs.network import abstract_network
-from prompt_tuning.runs.prepare import make_mesh
+from prompt_tuning.runs.placement import make_mesh
 from prompt_tuning.testing import fakes
 from prompt_tuning.train import mesh as mesh_lib
 from prompt_tuning.train import optimizers, partition, plan
