@@ -49,6 +49,20 @@ def adapter_folder(path: str) -> str:
   return _download(path, _ADAPTER)
 
 
+def any_folder(path: str) -> str:
+  """Returns the local folder of what the name stands for; see `model_folder`.
+
+  Raises:
+    ValueError: As there.
+    ImportError: As there.
+  """
+  if not path.startswith(PREFIX):
+    return path
+  folder = _download(path, _ADAPTER)
+  is_adapter = os.path.exists(os.path.join(folder, _ADAPTER[0]))
+  return folder if is_adapter else model_folder(path)
+
+
 def vocabulary_file(path: str) -> str:
   """Returns the local SentencePiece file of a model; see `model_folder`.
 

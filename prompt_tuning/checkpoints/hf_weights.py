@@ -4,6 +4,8 @@ import functools
 import json
 import os
 import pathlib
+import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +18,8 @@ from prompt_tuning.checkpoints.stored import Places, Stored
 
 _SAFETENSORS = "model.safetensors"
 _PYTORCH = "pytorch_model.bin"
+# What PyTorch's loader says of a pickle that wants more than tensors.
+_CALLED = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def open_folder(folder: paths.PathLike) -> dict[str, Stored]:
@@ -78,8 +82,16 @@ def _files(folder: paths.PathLike, name: str) -> list[pathlib.Path]:
   index = folder / f"{name}.index.json"
   if not index.exists():
     return []
-  shards = json.loads(paths.read_text(index))["weight_map"].values()
-  return [folder / shard for shard in sorted(set(shards))]
+  try:
+    read = json.loads(paths.read_text(index))
+  except ValueError as error:
+    raise _broken(index, error) from error
+  match read:
+    case {"weight_map": {} as shards} if all(
+      isinstance(shard, str) for shard in shards.values()
+    ):
+      return [folder / shard for shard in sorted(set(shards.values()))]
+  raise _broken(index, "no weight_map says which file each weight is in")
 
 
 def open_pytorch(path: pathlib.Path) -> dict[str, Stored]:
@@ -110,8 +122,20 @@ def open_pytorch(path: pathlib.Path) -> dict[str, Stored]:
       weights_only=True,  # An ordinary pickle could run any code.
       mmap=zipfile.is_zipfile(path),  # Before version 1.6 files were no zip.
     )
+  except pickle.UnpicklingError as error:
+    called = _CALLED.search(str(error))
+    if called is None:
+      raise _broken(path, "it is no pickle of weights alone") from error
+    raise ValueError(
+      f"{path} is refused: reading it would call {called[1]}, which no weights "
+      f"need. Get the model from elsewhere, as {_SAFETENSORS} if it can be had."
+    ) from error
   except Exception as error:  # PyTorch raises many types.
     raise _broken(path, error) from error
+  if not isinstance(tensors, dict) or not all(
+    isinstance(tensor, torch.Tensor) for tensor in tensors.values()
+  ):
+    raise _broken(path, "it holds something else than weights by name")
 
   def read(name: str, index: Any) -> np.ndarray:
     # numpy has no bfloat16 of its own; float32 holds every value of it.
@@ -131,7 +155,7 @@ def open_pytorch(path: pathlib.Path) -> dict[str, Stored]:
   }
 
 
-def _broken(path: pathlib.Path, error: Exception) -> ValueError:
+def _broken(path: pathlib.Path, error: Exception | str) -> ValueError:
   reason = str(error).split("\n", 1)[0]
   return ValueError(
     f"{path} cannot be read; it is missing, truncated or corrupt. ({reason})"

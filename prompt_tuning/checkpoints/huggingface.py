@@ -15,13 +15,20 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from prompt_tuning import paths
+from prompt_tuning import hub, paths
 from prompt_tuning.checkpoints import hf_names, hf_weights, tree
 from prompt_tuning.checkpoints.stored import Stored
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.types import Params
 
 CONFIG = "config.json"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+_TOKENIZER = {
+  "tokenizer_class": "T5Tokenizer",
+  "pad_token": "<pad>",
+  "eos_token": "</s>",
+  "unk_token": "<unk>",
+}
 _ACTIVATIONS = {
   "relu": ("relu",),
   "gated-gelu": ("gelu", "linear"),
@@ -122,13 +129,23 @@ def read_config(folder: paths.PathLike) -> T5Config:
   return _to_config(_read_settings(folder), source=os.fspath(folder))
 
 
-def write(config: T5Config, params: Params, folder: paths.PathLike) -> None:
+def write(
+  config: T5Config,
+  params: Params,
+  folder: paths.PathLike,
+  *,
+  pieces: bytes | None = None,
+  extra_ids: int = 0,
+) -> None:
   """Writes `config.json` and `model.safetensors`, whole or not at all.
 
   Args:
     config: The model's shape.
     params: Its parameters; a soft prompt has no place in the format.
     folder: The folder to make.
+    pieces: Its SentencePiece model, to be written beside them, with a
+      `tokenizer_config.json` that says how many sentinels are on top.
+    extra_ids: How many these are.
 
   Raises:
     ValueError: If the parameters are not those of `config`, or the format has
@@ -156,6 +173,12 @@ def write(config: T5Config, params: Params, folder: paths.PathLike) -> None:
   with paths.atomic_directory(folder, num_bytes=num_bytes) as temporary:
     paths.write_text(temporary / CONFIG, json.dumps(settings, indent=2) + "\n")
     hf_weights.write(temporary, weights)
+    if pieces is not None:
+      paths.write_bytes(temporary / hub.VOCABULARY, pieces)
+      tokenizer = _TOKENIZER | {"extra_ids": extra_ids}
+      paths.write_text(
+        temporary / _TOKENIZER_CONFIG, json.dumps(tokenizer, indent=2) + "\n"
+      )
 
 
 def _read_settings(folder: paths.PathLike) -> dict[str, Any]:
@@ -164,6 +187,8 @@ def _read_settings(folder: paths.PathLike) -> dict[str, Any]:
     settings = json.loads(paths.read_text(path))
   except ValueError as error:
     raise ValueError(f"{path} is not JSON: {error}") from error
+  if not isinstance(settings, dict):
+    raise ValueError(f"{path} is {type(settings).__name__}, not an object")
   if settings.get("model_type") not in _MODEL_TYPES:
     raise ValueError(
       f"{path}: model_type is {settings.get('model_type')!r}, expected one "

@@ -186,7 +186,24 @@ def read_architecture(path: paths.PathLike) -> T5Config:
 def _leaves(
   checkpoint: pathlib.Path, kind: Format
 ) -> Iterator[tuple[str, Stored]]:
-  """Yields paths and arrays as stored, to be read, an entry a layer."""
+  """Yields paths and arrays as stored, to be read, an entry a layer.
+
+  Raises:
+    ValueError: One is of a type that weights do not have.
+  """
+  for name, array in _of_format(checkpoint, kind):
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+      raise ValueError(
+        f"{os.fspath(checkpoint)}: {name} is {array.dtype}; weights are real "
+        "numbers. (uint16 may be bfloat16 as T5X wrote it before version 3: "
+        "save it again with a newer T5X.)"
+      )
+    yield name, array
+
+
+def _of_format(
+  checkpoint: pathlib.Path, kind: Format
+) -> Iterator[tuple[str, Stored]]:
   match kind:
     case Format.HUGGING_FACE:
       return huggingface.leaves(checkpoint)

@@ -1,9 +1,10 @@
 """Trees of arrays in one msgpack file, as Flax writes them, not read yet.
 
-Flax's own reader has the file in memory, and every array a second time. Here
-the tree is walked, and an array is the place where its values begin. The form
-is msgpack's, with an extension of Flax's (`flax.serialization`): an array is a
-msgpack of its shape, its type and its values.
+Flax's own reader has the file in memory, and every array a second time;
+msgpack's reads through every array in order to skip it. Here the tree is
+walked, and an array is the place where its values begin. The form is msgpack's,
+with an extension of Flax's (`flax.serialization`): an array is a msgpack of its
+shape, its type and its values.
 """
 
 import math
@@ -16,23 +17,32 @@ from flax import serialization
 
 from prompt_tuning import paths
 from prompt_tuning.checkpoints import values
-from prompt_tuning.checkpoints.stored import Index, Places, Stored
+from prompt_tuning.checkpoints.stored import Index, Places, Stored, row_blocks
 
 # By the first byte of what they begin: bytes that the length has, ...
 _MAPS = {0xDE: 2, 0xDF: 4}
 _LISTS = {0xDC: 2, 0xDD: 4}
 _EXTENSIONS = {0xC7: 1, 0xC8: 2, 0xC9: 4}
 _TEXTS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-# ... and that a value has of itself: none, booleans, numbers and extensions.
+# ... and that it is of itself: none, booleans, numbers; extensions.
 _VALUES = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8}
 _VALUES |= {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 _VALUES |= {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
-_VALUES |= {0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
-_ARRAY = 1  # Flax's number of the extension.
+_FIXED_EXTENSIONS = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
+# What an array is to Flax, and a scalar of numpy's: an extension of this kind,
+# three things in it, and the last of them bytes.
+_ARRAY, _SCALAR, _THREE = 1, 3, 0x93
+_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4}
+_TYPES = ("bfloat16", "float16", "float32", "float64", "bool")
+_TYPES += tuple(
+  f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+)
 # Less than this is read with the tree.
 _SMALL_BYTES = 2**12
-# An array of a GiB and more is there in pieces under this mark.
+# A larger array than a GiB is there in pieces, under this mark.
 _IN_PIECES = "__msgpack_chunked_array__"
+# What Flax and numpy raise of what is no such file.
+_DAMAGED = (OSError, ValueError, TypeError, LookupError, RecursionError)
 
 
 def open_msgpack(path: paths.PathLike) -> Any:
@@ -50,16 +60,16 @@ def open_msgpack(path: paths.PathLike) -> Any:
   """
   try:
     with paths.open_file(path, "rb") as file:
-      walk = _Walk(path, file)
-      content = walk.node("")
-      if file.tell() != walk.size:
-        raise ValueError(f"it ends at byte {file.tell():,} of {walk.size:,}")
-  except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+      reader = _Reader(path, file)
+      content = reader.node("")
+      if file.tell() != reader.size:
+        raise ValueError(f"it ends at byte {file.tell():,} of {reader.size:,}")
+  except _DAMAGED as error:
     raise values.broken(path, error) from error
   return content
 
 
-class _Walk:
+class _Reader:
   """What reads a file once from its start, and skips large arrays.
 
   Attributes:
@@ -81,8 +91,10 @@ class _Walk:
     if tag in _LISTS or 0x90 <= tag < 0xA0:
       count = self._number(_LISTS[tag]) if tag in _LISTS else tag - 0x90
       return [self.node(f"{name}/{number}") for number in range(count)]
+    if tag in _FIXED_EXTENSIONS:
+      return self._extension(_FIXED_EXTENSIONS[tag], name)
     if tag in _EXTENSIONS:
-      return self._extension(first, _EXTENSIONS[tag], name)
+      return self._extension(self._number(_EXTENSIONS[tag]), name)
     if 0xA0 <= tag < 0xC0:
       return _decoded(first + self._take(tag - 0xA0))
     if tag in _TEXTS:
@@ -99,36 +111,49 @@ class _Walk:
       if isinstance(key, bytes):
         key = key.decode()
       found[key] = self.node(f"{name}/{key}" if name else str(key))
-    return _joined(found) if _IN_PIECES in found else found
+    return _of_pieces(found) if _IN_PIECES in found else found
 
-  def _extension(self, first: bytes, length_bytes: int, name: str) -> Any:
-    length = self._take(length_bytes)
-    kind, start = self._take(1), self._file.tell()
-    stop = start + _big_endian(length)
+  def _extension(self, length: int, name: str) -> Any:
+    [kind], start = self._take(1), self._file.tell()
+    stop = start + length
     if stop > self.size:
       raise ValueError(
         f"{name} is said to end at byte {stop:,}, the file has {self.size:,}"
       )
-    if kind[0] != _ARRAY or stop - start < _SMALL_BYTES:
-      return _decoded(first + length + kind + self._take(stop - start))
-    [tag] = self._take(1)
-    if tag != 0x93:
-      raise ValueError(f"{name} is not shape, type and values")
-    shape, dtype = tuple(self.node(name)), self.node(name)
-    if isinstance(dtype, bytes):
-      dtype = dtype.decode()
-    dtype = np.dtype(jnp.dtype(dtype))
-    # Between the type and the values stands how many they are.
-    begin = stop - math.prod(shape) * dtype.itemsize
-    if self._file.tell() + 5 != begin and self._file.tell() + 3 != begin:
+    if kind not in (_ARRAY, _SCALAR):
+      raise ValueError(f"{name} is neither an array nor a scalar")
+    shape, dtype = self._array_header(name)
+    begin = self._file.tell()
+    if begin + math.prod(shape) * dtype.itemsize != stop:
       raise ValueError(
-        f"{name} {list(shape)} of {dtype} has not the {stop - start:,} bytes "
+        f"{name} {list(shape)} of {dtype} has not the {stop - begin:,} bytes "
         "that it is said to have"
       )
+    if kind == _SCALAR or length < _SMALL_BYTES:
+      array = np.frombuffer(self._take(stop - begin), dtype).reshape(shape)
+      return array[()] if kind == _SCALAR else array
     self._file.seek(stop)
     return values.open_values(
       self._path, name, shape=shape, dtype=dtype, first=begin, size=self.size
     )
+
+  def _array_header(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Returns shape and type of an array, of which its values come next."""
+    [tag] = self._take(1)
+    if tag != _THREE:
+      raise ValueError(f"{name} is not shape, type and values")
+    shape, dtype = self.node(name), self.node(name)
+    if isinstance(dtype, bytes):  # As msgpack before version 1 wrote text.
+      dtype = dtype.decode()
+    if dtype not in _TYPES:
+      raise ValueError(f"{name} is of the type {dtype!r:.50}")
+    if not all(type(side) is int and side >= 0 for side in shape):
+      raise ValueError(f"{name} has the shape {shape!r:.50}")
+    [tag] = self._take(1)
+    if tag not in _BYTES:
+      raise ValueError(f"the values of {name} are no bytes")
+    self._number(_BYTES[tag])
+    return tuple(shape), np.dtype(jnp.dtype(dtype))
 
   def _number(self, num_bytes: int) -> int:
     return _big_endian(self._take(num_bytes))
@@ -148,7 +173,7 @@ def _big_endian(number: bytes) -> int:
   return int.from_bytes(number, "big")
 
 
-def _joined(found: dict[str, Any]) -> Stored:
+def _of_pieces(found: dict[str, Any]) -> Stored:
   """Returns an array that is there in pieces, flat ones."""
   shape = _in_order(found["shape"])
   pieces = [
@@ -159,16 +184,28 @@ def _joined(found: dict[str, Any]) -> Stored:
   if ends[-1] != math.prod(shape):
     raise ValueError(f"the pieces of an array {list(shape)} are not its values")
   dtype, row = pieces[0].dtype, math.prod(shape[1:])
+  if {piece.dtype for piece in pieces} != {dtype}:
+    raise ValueError(f"the pieces of an array {list(shape)} differ in type")
 
-  def read(index: Index) -> np.ndarray:
-    start, stop = index[0].start * row, index[0].stop * row
-    rows = np.empty(max(0, stop - start), dtype)
+  def rows(start: int, stop: int) -> np.ndarray:
+    flat = np.empty((stop - start) * row, dtype)
     for piece, end in zip(pieces, ends.tolist(), strict=True):
       begin = end - piece.size
-      low, high = max(start, begin), min(stop, end)
+      low, high = max(start * row, begin), min(stop * row, end)
       if low < high:
-        rows[low - start : high - start] = piece[low - begin : high - begin]
-    return rows.reshape(-1, *shape[1:])[(slice(None), *index[1:])]
+        into = slice(low - start * row, high - start * row)
+        flat[into] = piece[low - begin : high - begin]
+    return flat.reshape(-1, *shape[1:])
+
+  def read(index: Index) -> np.ndarray:
+    sizes = [max(0, axis.stop - axis.start) for axis in index]
+    part = np.empty(sizes, dtype)
+    # Whole rows are read, a block of them at a time.
+    for [block] in row_blocks((sizes[0], *shape[1:]), dtype.itemsize):
+      first = index[0].start
+      read_on = rows(first + block.start, first + block.stop)
+      part[block] = read_on[(slice(None), *index[1:])]
+    return part
 
   def pick(places: Places) -> np.ndarray:
     flat = np.ravel_multi_index(places, shape)

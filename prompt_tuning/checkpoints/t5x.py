@@ -194,13 +194,14 @@ def _open(path: pathlib.Path) -> Mapping[str, Any]:
       f"{path} is a msgpack file but not a T5X checkpoint: it states no "
       "version."
     )
-  version = content["version"]
-  if version not in (2, VERSION):
+  version, optimizer = content["version"], content.get("optimizer")
+  if type(version) is not int or version not in (2, VERSION):
     raise ValueError(
-      f"{path} is a T5X checkpoint of version {version}; versions 2 and 3 "
-      "can be read. Save it again with T5X's last release."
+      f"{path} is a T5X checkpoint of version {version!r:.50}; versions 2 and "
+      "3 can be read. Save it again with T5X's last release."
     )
-  if "target" not in content.get("optimizer", {}):
+  target = optimizer.get("target") if isinstance(optimizer, Mapping) else None
+  if not isinstance(target, Mapping) or not target:
     raise ValueError(f"{path} holds no parameters (`optimizer/target`).")
   return content
 

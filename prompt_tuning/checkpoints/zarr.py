@@ -33,8 +33,8 @@ def read_array(
     shape: The shape that it must have, if known.
 
   Raises:
-    ValueError: If it is missing, truncated, corrupt, of another shape, or of a
-      type that cannot be weights; the message names the folder.
+    ValueError: If it is missing, truncated, corrupt or of another shape; the
+      message names the folder.
   """
   return np.asarray(open_array(path, shape=shape))
 
@@ -87,11 +87,6 @@ def open_store(
   except (ValueError, OSError) as error:
     raise _broken(source, error) from error
   dtype = np.dtype(store.dtype.numpy_dtype)
-  if dtype == np.uint16:
-    raise ValueError(
-      f"The array in {source} is bfloat16 disguised as uint16, as T5X wrote it "
-      "before version 3; save it again with a newer T5X."
-    )
 
   def read(index: Index) -> np.ndarray:
     try:

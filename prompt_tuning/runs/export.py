@@ -4,8 +4,10 @@ import enum
 
 from absl import logging
 
+from prompt_tuning import paths
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints import huggingface, t5x
+from prompt_tuning.data.vocabularies import SentencePieceVocabulary
 from prompt_tuning.methods.merging import merge
 from prompt_tuning.model import quantization
 from prompt_tuning.model.stack import unstack_layers
@@ -18,7 +20,8 @@ class ExportFormat(enum.Enum):
   """What to write.
 
   T5X is its legacy layout with a folder for each array, T5X_SINGLE_FILE the
-  same with all arrays in one file.
+  same with all arrays in one file. HUGGING_FACE has the SentencePiece model of
+  the vocabulary beside the weights, if it has one.
   """
 
   T5X = "t5x"
@@ -65,7 +68,16 @@ def export(
     tuned.check_backbone(identity_of(loaded.fingerprint, backbone.dtype))
     params = _with_tuned(params, tuned)
   if format is ExportFormat.HUGGING_FACE:
-    huggingface.write(backbone.config, params, output_dir)
+    vocabulary, pieces = backbone.vocabulary, None
+    if isinstance(vocabulary, SentencePieceVocabulary):
+      pieces = paths.read_bytes(vocabulary.path)
+    huggingface.write(
+      backbone.config,
+      params,
+      output_dir,
+      pieces=pieces,
+      extra_ids=vocabulary.extra_ids,
+    )
   else:
     storage = t5x.Storage.ZARR
     if format is ExportFormat.T5X_SINGLE_FILE:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from prompt_tuning import paths
+from prompt_tuning import hub, paths
 from prompt_tuning.checkpoints import architecture, load
 from prompt_tuning.checkpoints.locate import Format
 from prompt_tuning.checkpoints.peft import files, methods, soft_prompts
@@ -23,12 +23,14 @@ def describe(path: str) -> str:
 
   Args:
     path: A prompt, a folder of PEFT, a checkpoint of a T5 in any form that can
-      be loaded, or a folder that this project wrote.
+      be loaded, either by `hf://org/name` too, or a folder that this project
+      wrote.
 
   Raises:
     ValueError: It is none of these, or broken.
     OSError: There is nothing, or it cannot be read.
   """
+  path = hub.any_folder(path)
   place = paths.as_path(path)
   if not paths.exists(place):
     raise FileNotFoundError(f"there is nothing at {path}")

@@ -56,7 +56,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
   """A folder that is gs://bucket, and what was served of it."""
-  fsspec = pytest.importorskip("fsspec", reason="etils reads buckets with it")
+  registry = pytest.importorskip(
+    "fsspec.registry", reason="etils reads buckets with it"
+  )
   local = pytest.importorskip("fsspec.implementations.local")
   folder = tmp_path_factory.mktemp("bucket")
 
@@ -88,14 +90,14 @@ def bucket(tmp_path_factory):
       lambda name, *rest: name == "gcsfs" or find_spec(name, *rest),
     )
     for protocol in Bucket.protocol:
-      fsspec.register_implementation(protocol, Bucket, clobber=True)
+      patch.setitem(registry._registry, protocol, Bucket)
     yield server
   server.shutdown()
   server.server_close()
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_checkpoint_in_a_bucket_is_read_in_parts(form, bucket, params):
+def test_a_checkpoint_in_a_bucket_is_read_as_on_a_disk(form, bucket, params):
   place = write(form, bucket.folder / form.replace(", ", "_"), CONFIG, params)
   path = str(place).replace(str(bucket.folder), "gs://bucket", 1)
   here = load.load_backbone(place, config=CONFIG)

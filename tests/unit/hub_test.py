@@ -17,6 +17,7 @@ from prompt_tuning.data.vocabularies import (
   SentencePieceVocabulary,
 )
 from prompt_tuning.prompts.artifact import PromptCard
+from prompt_tuning.runs import inspection
 from prompt_tuning.testing import fakes
 
 CONFIG = fakes.tiny_config(vocab_size=1024)
@@ -32,11 +33,12 @@ def downloads(tmp_path, monkeypatch):
     asked.append((name, revision, tuple(allow_patterns)))
     if name != "org/t5":
       raise RuntimeError("404: there is no such repository")
-    if "config.json" in allow_patterns and not place.exists():
+    place.mkdir(exist_ok=True)
+    if "config.json" in allow_patterns and not (place / "config.json").exists():
       pytest.importorskip("safetensors", reason="the format needs it")
       params = fakes.tiny_params(fakes.tiny_model(vocab_size=1024))
-      huggingface.write(CONFIG, params, place)
-    place.mkdir(exist_ok=True)
+      huggingface.write(CONFIG, params, tmp_path / "written")
+      shutil.copytree(tmp_path / "written", place, dirs_exist_ok=True)
     if "spiece.model" in allow_patterns:
       words = paths.embedded_dir() / "sentencepiece.model"
       shutil.copy(words, place / "spiece.model")
@@ -97,6 +99,11 @@ def test_a_missing_package_is_named(monkeypatch):
     hub.model_folder("hf://org/t5")
 
 
+def test_what_a_name_stands_for_is_told(downloads):
+  told = inspection.describe("hf://org/t5")
+  assert told.startswith("Hugging Face transformers: ")
+
+
 def test_an_adapter_by_name(tmp_path, monkeypatch):
   pytest.importorskip("safetensors", reason="the format needs it")
   array = np.ones((2, 16), np.float32)
@@ -112,3 +119,5 @@ def test_an_adapter_by_name(tmp_path, monkeypatch):
   saved, base_model = prompts.read("hf://org/adapter")
   np.testing.assert_array_equal(saved.array, array)
   assert (saved.card, base_model) == (card, "org/t5")
+  told = inspection.describe("hf://org/adapter")
+  assert "base model: org/t5" in told

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from prompt_tuning import paths
 from prompt_tuning.checkpoints import hf_names, huggingface, tree
+from prompt_tuning.data.vocabularies import SentencePieceVocabulary
 from prompt_tuning.model import t5
 from prompt_tuning.model.config import T5Config
 from prompt_tuning.testing import fakes
@@ -242,6 +244,22 @@ def test_broken_configuration(folder):
     huggingface.read_config(folder)
 
 
+def test_a_configuration_that_is_no_object(folder):
+  (folder / "config.json").write_text("[]")
+  with pytest.raises(ValueError, match=r"config\.json is list, not an object"):
+    huggingface.read_config(folder)
+
+
+@pytest.mark.parametrize(
+  "index", ["{", "{}", "[]", '{"weight_map": []}', '{"weight_map": {"a": 3}}']
+)
+def test_broken_index(folder, index):
+  (folder / "model.safetensors").unlink()
+  (folder / "model.safetensors.index.json").write_text(index)
+  with pytest.raises(ValueError, match=r"index\.json cannot be read"):
+    huggingface.read(folder)
+
+
 def test_missing_package_is_named(folder, monkeypatch):
   """Only writing needs it."""
   read = huggingface.read(folder)
@@ -454,6 +472,36 @@ def test_a_pickle_that_runs_code_is_refused(folder, tmp_path):
   torch.save(
     {"shared.weight": _Payload(str(ran))}, folder / "pytorch_model.bin"
   )
-  with pytest.raises(ValueError, match=r"pytorch_model\.bin cannot be read"):
+  with pytest.raises(ValueError, match=r"bin is refused: .* call \S*open, "):
     huggingface.read(folder)
   assert not ran.exists()
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("content", [[1, 2], {"shared.weight": "a"}])
+def test_pytorch_files_of_something_else(folder, content):
+  torch = pytest.importorskip("torch", reason="reads the format")
+  (folder / "model.safetensors").unlink()
+  torch.save(content, folder / "pytorch_model.bin")
+  with pytest.raises(ValueError, match="something else than weights by name"):
+    huggingface.read(folder)
+
+
+@pytest.mark.oracle
+def test_transformers_reads_the_vocabulary(tmp_path):
+  transformers = pytest.importorskip("transformers", reason="reads it")
+  config = fakes.tiny_config(vocab_size=640)
+  vocabulary = SentencePieceVocabulary(
+    paths.embedded_path("sentencepiece.model"), extra_ids=7
+  )
+  huggingface.write(
+    config,
+    fakes.tiny_params(fakes.tiny_model(vocab_size=640)),
+    tmp_path / "t5",
+    pieces=paths.read_bytes(vocabulary.path),
+    extra_ids=vocabulary.extra_ids,
+  )
+  tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "t5")
+  assert len(tokenizer) == vocabulary.vocab_size
+  for text in ("the cat sat .", "is  it ? <extra_id_0> yes", "na\u00efve, Qx!"):
+    assert tokenizer(text).input_ids == [*vocabulary.encode(text), 1]

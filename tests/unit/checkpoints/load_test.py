@@ -206,6 +206,22 @@ def test_a_missing_weight_is_not_made_up(tmp_path):
     load.load_backbone(path, config=fakes.tiny_config())
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "bool", "complex64"])
+@pytest.mark.parametrize("storage", [*t5x.Storage, Format.T5X_ORBAX])
+def test_what_no_weight_is_of(tmp_path, storage, dtype):
+  params = _params()
+  table = params["token_embedder"]["embedding"]
+  params["token_embedder"]["embedding"] = np.ones(table.shape, dtype)
+  if dtype == "complex64" and storage is t5x.Storage.MSGPACK:
+    dtype = "of the type 'complex64'"
+  if isinstance(storage, t5x.Storage):
+    t5x.save(params, tmp_path, step=5, storage=storage)
+  else:
+    _save(storage, tmp_path, params)
+  with pytest.raises(ValueError, match=f"token_embedder/embedding is {dtype}"):
+    load.load_backbone(tmp_path, config=fakes.tiny_config())
+
+
 def test_a_prompt_tuning_run_has_no_backbone(tmp_path):
   path = _save_run(tmp_path, {"prompt": {"embedding": np.ones((4, 16))}})
   with pytest.raises(ValueError, match="no backbone, only prompt/embedding"):

@@ -1,5 +1,6 @@
-import os
+import ctypes
 import platform
+import types
 
 import pytest
 
@@ -8,9 +9,8 @@ from prompt_tuning.checkpoints import memory
 
 @pytest.fixture(autouse=True)
 def _untold(monkeypatch):
-  for name in [name for name in os.environ if name.startswith("MALLOC_")]:
-    monkeypatch.delenv(name)
-  monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+  for name in (*memory._TOLD, "GLIBC_TUNABLES"):
+    monkeypatch.delenv(name, raising=False)
   monkeypatch.setattr(memory, "_mallopt", memory._mallopt.__wrapped__)
 
 
@@ -21,24 +21,33 @@ def test_another_c_library_is_left_alone(monkeypatch):
     pass
 
 
-@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
-def test_what_the_environment_says_holds(name, monkeypatch):
-  monkeypatch.setenv(name, "1")
-  assert memory._mallopt() is None
-
-
-@pytest.mark.skipif(
-  platform.libc_ver()[0] != "glibc", reason="asks glibc's own allocator"
+@pytest.mark.parametrize(
+  ("name", "value", "is_told"),
+  [
+    ("MALLOC_MMAP_THRESHOLD_", "4194304", True),
+    ("MALLOC_TRIM_THRESHOLD_", "4194304", True),
+    ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=4194304", True),
+    ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0", False),
+    ("MALLOC_ARENA_MAX", "1", False),
+  ],
 )
-def test_settings_are_made_and_put_back(monkeypatch):
-  set_to = {}
-  mallopt = memory._mallopt()
-  assert mallopt is not None
-  assert mallopt(memory._MMAP_THRESHOLD, memory._LARGEST_MMAP_THRESHOLD) == 1
-  monkeypatch.setattr(memory, "_mallopt", lambda: set_to.__setitem__)
+def test_what_the_environment_says_holds(name, value, is_told, monkeypatch):
+  monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+  monkeypatch.setattr(
+    ctypes, "CDLL", lambda name: types.SimpleNamespace(mallopt=len)
+  )
+  monkeypatch.setenv(name, value)
+  assert (memory._mallopt() is None) == is_told
+
+
+def test_the_last_to_leave_puts_things_right(monkeypatch):
+  threshold = {}
+  monkeypatch.setattr(memory, "_mallopt", lambda: threshold.__setitem__)
   with memory.returned_when_freed():
-    assert set_to == {memory._MMAP_THRESHOLD: 2**20}
-  assert set_to == {
+    with memory.returned_when_freed():
+      assert threshold == {memory._MMAP_THRESHOLD: 2**20}
+    assert threshold == {memory._MMAP_THRESHOLD: 2**20}
+  assert threshold == {
     memory._MMAP_THRESHOLD: 32 * 2**20,
     memory._TRIM_THRESHOLD: 64 * 2**20,
   }

@@ -241,10 +241,26 @@ def test_a_weight_that_is_none_is_an_error(saved):
     t5x.read(saved)
 
 
-@pytest.mark.parametrize("version", [0, 1, 4])
+@pytest.mark.parametrize("version", [0, 1, 4, "3", True, None])
 def test_other_versions(saved, version):
   _rewrite(saved, lambda content: {**content, "version": version})
-  with pytest.raises(ValueError, match=f"of version {version}"):
+  with pytest.raises(ValueError, match=f"of version {version!r}"):
+    t5x.read(saved)
+
+
+@pytest.mark.parametrize(
+  "content",
+  [
+    {"version": 3, "optimizer": 3},
+    {"version": 3, "optimizer": None},
+    {"version": 3, "optimizer": {"target": {}}},
+    {"version": 3, "optimizer": {"target": np.ones(2_000)}},
+    {"version": 3},
+  ],
+)
+def test_no_parameters(saved, content):
+  _rewrite(saved, lambda _: content)
+  with pytest.raises(ValueError, match=r"checkpoint_3/checkpoint holds no par"):
     t5x.read(saved)
 
 

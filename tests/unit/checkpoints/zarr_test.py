@@ -106,12 +106,6 @@ def test_another_shape_than_described(tmp_path):
     zarr.read_array(tmp_path / "a", shape=(4, 5))
 
 
-def test_disguised_bfloat16_is_refused(tmp_path):
-  _write_by_hand(tmp_path / "a", np.ones((2,), np.uint16), chunk_rows=2)
-  with pytest.raises(ValueError, match="bfloat16 disguised as uint16"):
-    zarr.read_array(tmp_path / "a")
-
-
 def test_full_disk_is_an_os_error(tmp_path, monkeypatch):
   tensorstore = pytest.importorskip("tensorstore")
 

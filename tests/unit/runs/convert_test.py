@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from prompt_tuning import inspect
 from prompt_tuning.backbone import Backbone
 from prompt_tuning.checkpoints import huggingface, t5x
 from prompt_tuning.checkpoints.peft import files, soft_prompts
@@ -217,6 +218,14 @@ class TestInspection:
     text = inspection.describe(str(tmp_path))
     assert "an experiment: Length" in text
     assert "1 jobs, 2 runs" in text
+
+  def test_a_path_that_cannot_be_told_stops_no_other(self, prompt, capsys):
+    with pytest.raises(SystemExit) as left:
+      inspect.main(["inspect", "absent", str(prompt)])
+    assert left.value.code == 1
+    told = capsys.readouterr().out
+    assert "absent\nerror: there is nothing at absent" in told
+    assert "a soft prompt, float32 [3, 16]" in told
 
   def test_nothing_and_something_else(self, tmp_path):
     with pytest.raises(FileNotFoundError, match="there is nothing at"):
