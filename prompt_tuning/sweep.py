@@ -5,13 +5,16 @@
     --gin.TRAIN_STEPS=600 --sweep_dir=runs/length
 
 The recipe is the experiment's grid (`sweeps.grid.Grid`); what follows belongs
-to all of its runs. Given again, the command goes on where it was interrupted
-and skips what is done. `python -m prompt_tuning.report runs/length` tells what
-came out. --dry_run prints the commands of all jobs.
+to all of its runs in which it changes something. All are checked before the
+first begins. Given again, the command goes on where it was interrupted and
+skips what is done. `python -m prompt_tuning.report runs/length` tells what came
+out. --dry_run prints the commands of all jobs.
 """
 
+import functools
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags
@@ -20,7 +23,7 @@ from prompt_tuning import config, paths
 from prompt_tuning.runs import main as main_lib
 from prompt_tuning.sweeps import execution
 from prompt_tuning.sweeps import jobs as jobs_lib
-from prompt_tuning.sweeps.grid import Grid
+from prompt_tuning.sweeps.grid import Grid, Program
 
 FLAGS = flags.FLAGS
 
@@ -60,7 +63,15 @@ def main(argv: list[str]) -> None:
     bindings=FLAGS.gin_bindings,
     search_paths=FLAGS.gin_search_paths,
   )
-  jobs = jobs_lib.plan(grid, settings)
+  jobs = jobs_lib.plan(
+    grid,
+    settings,
+    without_effect=functools.partial(
+      config.without_effect,
+      search_paths=FLAGS.gin_search_paths,
+      entry=_entry(Program(grid.program)),
+    ),
+  )
   if FLAGS.dry_run:
     for job in jobs:
       print(f"# {job.name}: {len(job.runs)} runs\n{job.text}\n")
@@ -89,6 +100,13 @@ def read_grid(recipe: str) -> Grid:
   """
   config.parse([recipe], [], FLAGS.gin_search_paths, entry=Grid)
   return config.call(Grid)
+
+
+def _entry(program: Program) -> Callable[..., Any]:
+  """Returns what a job calls in the end."""
+  from prompt_tuning.runs import evaluate, train
+
+  return evaluate.evaluate if program is Program.EVAL else train.train
 
 
 def _exit(number: int, frame: Any) -> None:

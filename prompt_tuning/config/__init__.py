@@ -42,7 +42,7 @@ from gin import config as gin_config
 from prompt_tuning import paths
 from prompt_tuning.config import names
 from prompt_tuning.config.binding import bind
-from prompt_tuning.config.checks import problems
+from prompt_tuning.config.checks import ignored, problems
 from prompt_tuning.config.command_line import (
   define_flags,
   parse_flags,
@@ -50,7 +50,7 @@ from prompt_tuning.config.command_line import (
 )
 from prompt_tuning.config.errors import ConfigError, did_you_mean
 from prompt_tuning.config.graph import Graph, Node
-from prompt_tuning.config.reading import Reader
+from prompt_tuning.config.reading import Reader, Setting
 from prompt_tuning.config.text import recipe_text
 
 _Result = TypeVar("_Result")
@@ -66,6 +66,7 @@ __all__ = [
   "parse_flags",
   "resolved_text",
   "rewrite_gin_args",
+  "without_effect",
 ]
 
 
@@ -90,6 +91,48 @@ def parse(
     ConfigError: If anything is wrong; see the head of this module. What is
       wrong with the settings as a whole is told all at once.
   """
+  graph, settings = _read(gin_files, bindings, search_paths, entry)
+  faults = problems(graph, settings)
+  if faults:
+    raise ConfigError("\n".join(dict.fromkeys(faults)))
+
+
+def without_effect(
+  gin_files: Sequence[str],
+  bindings: Sequence[str],
+  search_paths: Sequence[os.PathLike[str] | str] = ("",),
+  *,
+  entry: Callable[..., Any],
+) -> dict[str, str]:
+  """Reads as `parse` does; returns what it would refuse as of no effect.
+
+  Returns:
+    By each of `bindings` that changes nothing, the message.
+
+  Raises:
+    ConfigError: If anything else is wrong.
+  """
+  graph, settings = _read(gin_files, bindings, search_paths, entry)
+  said = {f"--gin.{binding}": binding for binding in bindings}
+  idle = {
+    said[setting.where]: message
+    for setting, message in ignored(graph, settings)
+    if setting.is_flag
+  }
+  faults = [
+    each for each in problems(graph, settings) if each not in idle.values()
+  ]
+  if faults:
+    raise ConfigError("\n".join(dict.fromkeys(faults)))
+  return idle
+
+
+def _read(
+  gin_files: Sequence[str],
+  bindings: Sequence[str],
+  search_paths: Sequence[os.PathLike[str] | str],
+  entry: Callable[..., Any] | None,
+) -> tuple[Graph, list[Setting]]:
   gin.clear_config()
   reader = Reader([*search_paths, *paths.recipe_roots()])
   if entry is not None:
@@ -98,9 +141,7 @@ def parse(
     reader.read_file(gin_file)
   for binding in bindings:
     reader.read_flag(binding)
-  faults = problems(Graph(entry), reader.settings)
-  if faults:
-    raise ConfigError("\n".join(dict.fromkeys(faults)))
+  return Graph(entry), reader.settings
 
 
 def call(entry: Callable[..., _Result], **supplied: Any) -> _Result:

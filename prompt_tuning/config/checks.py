@@ -15,17 +15,23 @@ def problems(graph: Graph, settings: Iterable[Setting]) -> list[str]:
   """Returns a message for each fault, all of them at once."""
   settings = list(settings)
   return [
-    *_ignored(graph, settings),
+    *(message for _, message in ignored(graph, settings)),
     *_missing(graph),
     *_wrong_types(graph, settings),
   ]
 
 
-def _ignored(graph: Graph, settings: list[Setting]) -> Iterator[str]:
+def ignored(
+  graph: Graph, settings: Iterable[Setting]
+) -> Iterator[tuple[Setting, str]]:
   """Macros that no recipe reads, and flags that change nothing in this run.
 
   gin itself ignores both, so that a mistyped name goes unnoticed.
+
+  Yields:
+    Each of them, and what to say of it.
   """
+  settings = list(settings)
   read = set(graph.macros)
   for setting in settings:
     read |= graph_lib.macros_in(setting.value)
@@ -33,17 +39,19 @@ def _ignored(graph: Graph, settings: list[Setting]) -> Iterator[str]:
     is_macro = setting.selector == graph_lib.MACRO
     if is_macro and setting.scope not in read:
       yield (
+        setting,
         f"{setting.where}: no recipe reads a macro {setting.scope}."
         f"{did_you_mean(setting.scope, read)} Macros of these recipes: "
-        f"{', '.join(sorted(read)) or 'none'}."
+        f"{', '.join(sorted(read)) or 'none'}.",
       )
     elif (
       setting.is_flag and (setting.scope, setting.selector) not in graph.used
     ):
       kind = "reads it" if is_macro else f"uses {setting.selector}"
       yield (
+        setting,
         f"{setting.where}: has no effect, because nothing in this run {kind}; "
-        "remove it, or add the recipe or setting that does."
+        "remove it, or add the recipe or setting that does.",
       )
 
 

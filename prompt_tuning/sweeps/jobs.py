@@ -4,8 +4,10 @@ import dataclasses
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from absl import logging
 
 from prompt_tuning import paths
 from prompt_tuning.config.errors import ConfigError
@@ -14,6 +16,9 @@ from prompt_tuning.sweeps.grid import Grid, Point, Program
 
 RECORD = "sweep.json"
 DONE = "done.json"
+
+WithoutEffect = Callable[[Sequence[str], Sequence[str]], Mapping[str, str]]
+"""`config.without_effect` of recipes and settings, for one program."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,11 +73,25 @@ class Job:
     return as_text(self.commands)
 
 
-def plan(grid: Grid, settings: Settings) -> list[Job]:
+def plan(
+  grid: Grid, settings: Settings, *, without_effect: WithoutEffect | None = None
+) -> list[Job]:
   """Returns the jobs of an experiment.
 
+  A setting of the command line that changes something in some jobs alone, as
+  PROMPT_LENGTH does where a prompt is compared with the whole model, is left
+  out of the others, and the log says so.
+
+  Args:
+    grid: The experiment.
+    settings: What the command line adds to it.
+    without_effect: Reads the recipes and settings of a run, and returns those
+      of the settings that change nothing, each with a message. None leaves that
+      to the jobs.
+
   Raises:
-    ConfigError: The command line sets what an axis sets.
+    ConfigError: The command line sets what an axis sets, or what changes
+      nothing in any job; or recipes and settings of a job are wrong.
   """
   own = {each.partition("=")[0].strip() for each in settings.bindings}
   setting = Program(grid.program).folder_setting
@@ -82,7 +101,46 @@ def plan(grid: Grid, settings: Settings) -> list[Job]:
       f"{', '.join(clash)} is set by the sweep itself; leave it out of the "
       "command line."
     )
-  return [_job(grid, settings, point) for point in grid.job_points()]
+  points = grid.job_points()
+  if without_effect is None:
+    return [_job(grid, settings, point) for point in points]
+  idle = [_idle(grid, settings, point, without_effect) for point in points]
+  everywhere = set.intersection(*map(set, idle))
+  if everywhere:
+    raise ConfigError("\n".join(idle[0][each] for each in sorted(everywhere)))
+  jobs = []
+  for point, left_out in zip(points, idle, strict=True):
+    kept = [each for each in settings.bindings if each not in left_out]
+    own_settings = dataclasses.replace(settings, bindings=kept)
+    jobs.append(_job(grid, own_settings, point))
+    if left_out:
+      logging.info(
+        "%s goes without %s, which changes nothing in it",
+        *(point.member.name, ", ".join(sorted(left_out))),
+      )
+  return jobs
+
+
+def _idle(
+  grid: Grid, settings: Settings, point: Point, without_effect: WithoutEffect
+) -> dict[str, str]:
+  """Returns what of the command line changes nothing in a job, and why.
+
+  Raises:
+    ConfigError: Something of the grid changes nothing either.
+  """
+  # The runs of a job differ in values of the same settings.
+  members = [point.member, grid.run_points()[0].member]
+  place = os.path.join(settings.folder, point.member.name)
+  files, bindings = _recipes(grid, settings, members, place)
+  try:
+    idle = dict(without_effect(files, bindings))
+    faults = [idle[each] for each in idle if each not in settings.bindings]
+    if faults:
+      raise ConfigError("\n".join(faults))
+  except ConfigError as error:
+    raise ConfigError(f"Job {point.member.name}: {error}") from error
+  return idle
 
 
 def write_record(
@@ -195,20 +253,27 @@ def _command(
   members: Sequence[Member],
   folder: str,
 ) -> list[str]:
-  files = [*settings.backbone, *grid.recipes, *settings.gin_files]
-  files += [file for member in members for file in member.gin_files]
-  bindings = [*settings.bindings]
-  bindings += [each for member in members for each in member.bindings]
-  program = Program(grid.program)
   place = os.path.join(settings.folder, folder)
-  bindings.append(f"{program.folder_setting}={place!r}")
+  files, bindings = _recipes(grid, settings, members, place)
   search = ",".join(settings.search_paths)
   return [
-    f"prompt_tuning.{program.value}",
+    f"prompt_tuning.{Program(grid.program).value}",
     *([f"--gin_search_paths={search}"] if search else []),
     *(f"--gin_file={file}" for file in files),
     *(f"--gin.{binding}" for binding in bindings),
   ]
+
+
+def _recipes(
+  grid: Grid, settings: Settings, members: Sequence[Member], place: str
+) -> tuple[list[str], list[str]]:
+  """Returns recipes and settings of what writes into a place."""
+  files = [*settings.backbone, *grid.recipes, *settings.gin_files]
+  files += [file for member in members for file in member.gin_files]
+  bindings = [*settings.bindings]
+  bindings += [each for member in members for each in member.bindings]
+  bindings.append(f"{Program(grid.program).folder_setting}={place!r}")
+  return files, bindings
 
 
 def _as_flags(member: Member) -> str:

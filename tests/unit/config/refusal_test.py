@@ -53,6 +53,18 @@ def test_macro_flag_that_an_override_makes_idle(refusal):
   assert "--gin.WIDTH=4: has no effect" in message
 
 
+def test_flags_that_change_nothing_are_told_apart(recipes, program):
+  files = ["base.gin", "from_file.gin"]
+  flags = ["PROMPT_FILE='p.npy'", "uniform.scale=0.1", *GIVEN]
+  idle = config.without_effect(files, flags, [recipes], entry=program.train)
+  assert list(idle) == ["uniform.scale=0.1"]
+  assert "has no effect" in idle["uniform.scale=0.1"]
+  with pytest.raises(config.ConfigError, match="PROMPT_FILE is required"):
+    config.without_effect(
+      files, ["uniform.scale=0.1", *GIVEN], [recipes], entry=program.train
+    )
+
+
 def test_all_missing_settings_are_listed_with_an_example(recipes, program):
   with pytest.raises(config.ConfigError) as caught:
     config.parse(

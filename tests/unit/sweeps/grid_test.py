@@ -1,5 +1,6 @@
 """Grids of experiments: what they describe, and what they refuse."""
 
+import dataclasses
 import shlex
 
 import pytest
@@ -106,3 +107,40 @@ def test_the_command_line_may_not_set_what_an_axis_sets(binding):
   settings = Settings(folder="x", bindings=(binding,))
   with pytest.raises(ConfigError, match="is set by the sweep itself"):
     jobs_lib.plan(grid(), settings)
+
+
+def without_effect(files, bindings):
+  """Lengths change nothing without a prompt, and Y never does."""
+  idle = ["Y"] if "none.gin" not in files else ["Y", "PROMPT_LENGTH"]
+  return {b: f"{b} is idle" for b in bindings if b.partition("=")[0] in idle}
+
+
+PROMPT_OR_NOT = {"tuning": {"prompt": "", "model": "--gin_file=none.gin"}}
+
+
+def test_what_changes_nothing_in_a_job_is_left_out_of_it(caplog):
+  settings = dataclasses.replace(
+    SETTINGS, bindings=("TRAIN_STEPS=3", "PROMPT_LENGTH=20")
+  )
+  with caplog.at_level("INFO", logger="absl"):
+    jobs = jobs_lib.plan(
+      grid(jobs=PROMPT_OR_NOT), settings, without_effect=without_effect
+    )
+  given = ["--gin.PROMPT_LENGTH=20" in job.commands[0] for job in jobs]
+  assert given == [True, False]
+  assert all("--gin.TRAIN_STEPS=3" in job.commands[0] for job in jobs)
+  assert "tuning=model goes without PROMPT_LENGTH=20" in caplog.text
+
+
+def test_what_changes_nothing_anywhere_is_an_error():
+  settings = dataclasses.replace(SETTINGS, bindings=("Y=1", "TRAIN_STEPS=3"))
+  with pytest.raises(ConfigError, match=r"^Y=1 is idle$"):
+    jobs_lib.plan(
+      grid(jobs=PROMPT_OR_NOT), settings, without_effect=without_effect
+    )
+
+
+def test_what_changes_nothing_in_the_grid_is_an_error():
+  jobs = {"tuning": {"prompt": "", "model": "--gin.Y=1"}}
+  with pytest.raises(ConfigError, match=r"^Job tuning=model: Y=1 is idle$"):
+    jobs_lib.plan(grid(jobs=jobs), SETTINGS, without_effect=without_effect)
