@@ -6,6 +6,7 @@ import jax
 from absl import logging
 
 from prompt_tuning import hub, paths
+from prompt_tuning.checkpoints import huggingface
 from prompt_tuning.checkpoints.load import (
   Loaded,
   load_backbone,
@@ -21,6 +22,7 @@ from prompt_tuning.model.initialization import Initialization, give_heads_roles
 from prompt_tuning.model.quantization import INT8
 from prompt_tuning.types import Params, enum_member
 
+_EXTRA_IDS = 100
 _DTYPES = ("float32", "bfloat16", INT8)
 
 
@@ -178,16 +180,17 @@ def vocabulary_of(
     checkpoint: Folder of the weights, or `hf://org/name`.
     path: Its SentencePiece model; by default the `spiece.model` that a folder
       of Hugging Face has beside the weights.
-    extra_ids: Sentinels on top of the pieces; by default 100, unless they are
-      among the pieces, as mT5's are.
+    extra_ids: Sentinels on top of the pieces; by default as many as the
+      `tokenizer_config.json` there says, or 100, unless they are among the
+      pieces, as mT5's are.
 
   Raises:
     ValueError: If there is none.
   """
-  if path is None and checkpoint.startswith(hub.PREFIX):
-    path = checkpoint
-  elif path is None:
-    path = str(paths.as_path(checkpoint) / hub.VOCABULARY)
+  said = None
+  if path is None:
+    folder = paths.as_path(hub.model_folder(checkpoint))
+    path, said = str(folder / hub.VOCABULARY), huggingface.extra_ids(folder)
     if not paths.exists(path):
       raise ValueError(
         f"{checkpoint} brings no {hub.VOCABULARY}, as a folder of Hugging Face "
@@ -197,5 +200,6 @@ def vocabulary_of(
   if extra_ids is None:
     bare = SentencePieceVocabulary(path, extra_ids=0)
     pieces = map(bare.piece, range(bare.vocab_size))
-    extra_ids = 0 if any("<extra_id_0>" in each for each in pieces) else 100
+    are_pieces = any("<extra_id_0>" in each for each in pieces)
+    extra_ids = 0 if are_pieces else _EXTRA_IDS if said is None else said
   return SentencePieceVocabulary(path, extra_ids=extra_ids)

@@ -13,7 +13,7 @@ _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 # Weights that only a loader of PyTorch's reads, where there are no others.
 _PYTORCH = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 VOCABULARY = "spiece.model"
-_MODEL = ("config.json", VOCABULARY, *_WEIGHTS)
+_MODEL = ("config.json", "tokenizer_config.json", VOCABULARY, *_WEIGHTS)
 _ADAPTER = ("adapter_config.json", "adapter_model.*", "prompt_tuning.json")
 
 

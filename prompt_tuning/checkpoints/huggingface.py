@@ -129,6 +129,25 @@ def read_config(folder: paths.PathLike) -> T5Config:
   return _to_config(_read_settings(folder), source=os.fspath(folder))
 
 
+def extra_ids(folder: paths.PathLike) -> int | None:
+  """Returns how many sentinels a folder says to be on top of its pieces.
+
+  Args:
+    folder: A folder, with a `tokenizer_config.json` or without.
+
+  Raises:
+    ValueError: If the file is no JSON.
+  """
+  path = paths.as_path(folder) / _TOKENIZER_CONFIG
+  if not paths.exists(path):
+    return None
+  try:
+    said = json.loads(paths.read_text(path)).get("extra_ids")
+  except (ValueError, AttributeError) as error:
+    raise ValueError(f"{path} is no JSON object: {error}") from error
+  return said if type(said) is int else None
+
+
 def write(
   config: T5Config,
   params: Params,

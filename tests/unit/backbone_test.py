@@ -70,6 +70,26 @@ def test_sentinels_that_are_among_the_pieces_are_not_added(tmp_path):
   assert bare.extra_ids == 100
 
 
+@pytest.mark.parametrize("extra_ids", [0, 7, 100])
+def test_as_many_sentinels_as_the_folder_says(tmp_path, extra_ids):
+  pytest.importorskip("safetensors", reason="the format needs it")
+  model = fakes.tiny_model(vocab_size=1024)
+  vocabulary = SentencePieceVocabulary(str(PIECES), extra_ids=extra_ids)
+  huggingface.write(
+    model.config,
+    fakes.tiny_params(model),
+    tmp_path / "t5",
+    pieces=PIECES.read_bytes(),
+    extra_ids=extra_ids,
+  )
+  assert backbone.of_checkpoint(str(tmp_path / "t5")).vocabulary == vocabulary
+  said = tmp_path / "t5" / "tokenizer_config.json"
+  for content in ("{", "[]"):
+    said.write_text(content)
+    with pytest.raises(ValueError, match=r"_config\.json is no JSON object"):
+      backbone.of_checkpoint(str(tmp_path / "t5"))
+
+
 def test_another_vocabulary_than_the_one_beside_is_named(tmp_path):
   pytest.importorskip("safetensors", reason="the format needs it")
   model = fakes.tiny_model(vocab_size=1024)
