@@ -21,7 +21,13 @@ from prompt_tuning.metrics.classification import accuracy
 from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.artifact import load_prompt
 from prompt_tuning.prompts.spec import PromptSpec
-from prompt_tuning.runs import evaluate, infer, prepare, train
+from prompt_tuning.runs import (
+  evaluate,
+  final_export,
+  infer,
+  prepare,
+  train,
+)
 from prompt_tuning.testing import fakes
 from prompt_tuning.train import held_out, optimizers, plan, selection
 
@@ -206,7 +212,7 @@ def test_packed_rows_hold_an_example(backbone, task, tmp_path):
   arguments = prompt_run(backbone, task, tmp_path / "run", packed_length=14)
   with pytest.raises(ValueError, match="PACKED_LENGTH is 14 tokens, but one"):
     train.train(**arguments)
-  assert not (tmp_path / "run").exists()
+  assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_model_dir_may_be_relative(backbone, task, tmp_path, monkeypatch):
@@ -427,15 +433,31 @@ def test_pretrained_from_scratch_then_adapted(corpus, tmp_path):
     )
   )
   assert result.metrics["span_corruption/loss"] < 5.5  # log 384 is 5.95.
-  adapted = train.train(
-    **arguments(
-      "prefix_lm",
-      "adapted",
-      {"inputs": 16, "targets": 16},
-      checkpoint=str(tmp_path / "spans"),
-    )
+  adaptation = arguments(
+    "prefix_lm",
+    "adapted",
+    {"inputs": 16, "targets": 16},
+    checkpoint=str(tmp_path / "spans"),
+    final_evaluations=[final_export.FinalExport()],
   )
+  adapted = train.train(**adaptation)
   assert adapted.metrics["prefix_lm/loss"] < 5.5
+  written = tmp_path / "adapted" / "t5x" / "checkpoint_12"
+  wanted = jax.device_get(adapted.state.trainable)
+  assert t5x.read(written).step == 12
+  jax.tree.map(np.testing.assert_array_equal, t5x.read(written).params, wanted)
+  # Given again, the command leaves it as it is.
+  before = (written / "checkpoint").stat().st_mtime_ns
+  train.train(**adaptation)
+  assert (written / "checkpoint").stat().st_mtime_ns == before
+
+
+def test_a_prompt_has_no_place_in_an_exported_model(backbone, task, tmp_path):
+  arguments = prompt_run(backbone, task, tmp_path / "run")
+  arguments["final_evaluations"] = [final_export.FinalExport()]
+  with pytest.raises(ValueError, match="writes a T5 alone"):
+    train.train(**arguments)
+  assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_few_examples_train_and_others_select(backbone, task, tmp_path):
@@ -485,7 +507,7 @@ def test_roles_for_heads_that_are_read_are_an_error(backbone, task, tmp_path):
   given = dataclasses.replace(backbone, initialization="head_roles")
   with pytest.raises(ValueError, match="INITIALIZATION is 'head_roles'"):
     train.train(**prompt_run(given, task, tmp_path / "run"))
-  assert not (tmp_path / "run").exists()
+  assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_checkpoint_and_from_scratch_is_an_error(backbone, task, tmp_path):

@@ -1,0 +1,75 @@
+"""What a run has trained, written for others when it has ended."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from absl import logging
+from jax.experimental import multihost_utils
+
+from prompt_tuning import paths
+from prompt_tuning.checkpoints import t5x
+from prompt_tuning.data.features import FeatureLengths
+from prompt_tuning.data.vocabularies import Vocabulary
+from prompt_tuning.model.stack import unstack_layers
+from prompt_tuning.model.t5 import T5
+from prompt_tuning.prompts.layout import Layout
+from prompt_tuning.types import Params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinalExport:
+  """A final evaluation that measures nothing and writes the model.
+
+  The step that was selected becomes `<folder>/checkpoint_<step>` of MODEL_DIR,
+  in T5X's legacy layout, float32; an LM adaptation is thereby a model that T5X
+  and any run here start from. A run that had ended before leaves it as it is.
+
+  Attributes:
+    folder: Its folder, below MODEL_DIR.
+  """
+
+  folder: str = "t5x"
+
+  def prepare(
+    self,
+    model: T5,
+    *,
+    vocabulary: Vocabulary,
+    lengths: FeatureLengths,
+    layout: Layout,
+    output_dir: str,
+  ) -> Callable[[Params, int], Mapping[str, float]]:
+    """Returns what writes (all parameters, step), and measures nothing.
+
+    Raises:
+      ValueError: A prompt or a method is trained, which the layout has no place
+        for.
+    """
+    del vocabulary, lengths, layout
+    if model.prompt is not None or model.method is not None:
+      raise ValueError(
+        "FinalExport writes a T5 alone, and this run trains a prompt or a "
+        "method; leave it out of final_evaluations."
+      )
+    folder = os.path.join(output_dir, self.folder)
+
+    def write(params: Params, step: int) -> Mapping[str, float]:
+      place = paths.as_path(folder) / f"checkpoint_{step}"
+      if not paths.exists(place):
+        whole = jax.tree.map(_whole, unstack_layers(params))
+        if jax.process_index() == 0:
+          t5x.save(whole, folder, step=step)
+      logging.info("In T5X's layout: %s", place)
+      return {}
+
+    return write
+
+
+def _whole(weight: Any) -> Any:
+  """Returns a weight of which this process may have a part."""
+  if weight.is_fully_addressable:
+    return weight
+  return multihost_utils.process_allgather(weight, tiled=True)
