@@ -48,7 +48,11 @@ from prompt_tuning.config.command_line import (
   parse_flags,
   rewrite_gin_args,
 )
-from prompt_tuning.config.errors import ConfigError, did_you_mean
+from prompt_tuning.config.errors import (
+  ConfigError,
+  UnknownNameError,
+  did_you_mean,
+)
 from prompt_tuning.config.graph import Graph, Node
 from prompt_tuning.config.reading import Reader, Setting
 from prompt_tuning.config.text import recipe_text
@@ -112,9 +116,10 @@ def without_effect(
   Raises:
     ConfigError: If anything else is wrong.
   """
-  graph, settings = _read(gin_files, bindings, search_paths, entry)
+  idle: dict[str, str] = {}
+  graph, settings = _read(gin_files, bindings, search_paths, entry, idle)
   said = {f"--gin.{binding}": binding for binding in bindings}
-  idle = {
+  idle |= {
     said[setting.where]: message
     for setting, message in ignored(graph, settings)
     if setting.is_flag
@@ -132,7 +137,18 @@ def _read(
   bindings: Sequence[str],
   search_paths: Sequence[os.PathLike[str] | str],
   entry: Callable[..., Any] | None,
+  unknown: dict[str, str] | None = None,
 ) -> tuple[Graph, list[Setting]]:
+  """Reads recipes and settings into gin's state.
+
+  Args:
+    gin_files: See `parse`, as the others.
+    bindings: Settings.
+    search_paths: Folders.
+    entry: What is called.
+    unknown: Takes those of the settings that nothing here has, each with the
+      message; None refuses them.
+  """
   gin.clear_config()
   reader = Reader([*search_paths, *paths.recipe_roots()])
   if entry is not None:
@@ -140,7 +156,12 @@ def _read(
   for gin_file in gin_files:
     reader.read_file(gin_file)
   for binding in bindings:
-    reader.read_flag(binding)
+    try:
+      reader.read_flag(binding)
+    except UnknownNameError as error:
+      if unknown is None:
+        raise
+      unknown[binding] = str(error)
   return Graph(entry), reader.settings
 
 

@@ -12,6 +12,10 @@ class ConfigError(ValueError):
   """
 
 
+class UnknownNameError(ConfigError):
+  """Nothing that the recipes mention has a name."""
+
+
 def did_you_mean(
   name: str, candidates: Iterable[str], *, separator: str = "."
 ) -> str:

@@ -13,7 +13,11 @@ from typing import Any
 import gin
 from gin import config as gin_config
 
-from prompt_tuning.config.errors import ConfigError, did_you_mean
+from prompt_tuning.config.errors import (
+  ConfigError,
+  UnknownNameError,
+  did_you_mean,
+)
 
 _PACKAGE = "prompt_tuning"
 _DYNAMIC_REGISTRATION = "__gin__.dynamic_registration"
@@ -131,7 +135,7 @@ class KnownNames:
     elif first == _PACKAGE and rest:
       target = _attribute(*_import_longest(name))
     else:
-      raise ConfigError(
+      raise UnknownNameError(
         f"nothing called {name!r} can be configured."
         f"{did_you_mean(name, self._configurables | self._within_reach())}"
       )

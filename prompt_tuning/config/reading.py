@@ -153,7 +153,7 @@ class Reader:
         selector = resolve(selector)
         names.check_parameter(selector, parameter)
       except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
     else:  # A name without a dot is a macro.
       scope = f"{scope}/{selector}" if scope else selector
       selector, parameter = MACRO, "value"

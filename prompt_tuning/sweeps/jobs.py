@@ -78,7 +78,7 @@ def plan(
 ) -> list[Job]:
   """Returns the jobs of an experiment.
 
-  A setting of the command line that changes something in some jobs alone, as
+  A setting of the command line that changes something in some runs alone, as
   PROMPT_LENGTH does where a prompt is compared with the whole model, is left
   out of the others, and the log says so.
 
@@ -91,7 +91,7 @@ def plan(
 
   Raises:
     ConfigError: The command line sets what an axis sets, or what changes
-      nothing in any job; or recipes and settings of a job are wrong.
+      nothing in any run; or recipes and settings of a run are wrong.
   """
   own = {each.partition("=")[0].strip() for each in settings.bindings}
   setting = Program(grid.program).folder_setting
@@ -101,45 +101,48 @@ def plan(
       f"{', '.join(clash)} is set by the sweep itself; leave it out of the "
       "command line."
     )
-  points = grid.job_points()
   if without_effect is None:
-    return [_job(grid, settings, point) for point in points]
-  idle = [_idle(grid, settings, point, without_effect) for point in points]
-  everywhere = set.intersection(*map(set, idle))
+    without_effect = _unread
+  idle = {
+    (job.member.name, run.member.name): _idle(
+      grid, settings, [job.member, run.member], without_effect
+    )
+    for job in grid.job_points()
+    for run in grid.run_points()
+  }
+  everywhere = set.intersection(*map(set, idle.values()))
   if everywhere:
-    raise ConfigError("\n".join(idle[0][each] for each in sorted(everywhere)))
-  jobs = []
-  for point, left_out in zip(points, idle, strict=True):
-    kept = [each for each in settings.bindings if each not in left_out]
-    own_settings = dataclasses.replace(settings, bindings=kept)
-    jobs.append(_job(grid, own_settings, point))
-    if left_out:
-      logging.info(
-        "%s goes without %s, which changes nothing in it",
-        *(point.member.name, ", ".join(sorted(left_out))),
-      )
-  return jobs
+    told = next(iter(idle.values()))
+    raise ConfigError("\n".join(told[each] for each in sorted(everywhere)))
+  return [_job(grid, settings, point, idle) for point in grid.job_points()]
+
+
+def _unread(files: Sequence[str], bindings: Sequence[str]) -> dict[str, str]:
+  del files, bindings
+  return {}
 
 
 def _idle(
-  grid: Grid, settings: Settings, point: Point, without_effect: WithoutEffect
+  grid: Grid,
+  settings: Settings,
+  members: Sequence[Member],
+  without_effect: WithoutEffect,
 ) -> dict[str, str]:
-  """Returns what of the command line changes nothing in a job, and why.
+  """Returns what of the command line changes nothing in a run, and why.
 
   Raises:
     ConfigError: Something of the grid changes nothing either.
   """
-  # The runs of a job differ in values of the same settings.
-  members = [point.member, grid.run_points()[0].member]
-  place = os.path.join(settings.folder, point.member.name)
-  files, bindings = _recipes(grid, settings, members, place)
+  name = "/".join(member.name for member in members)
+  place = os.path.join(settings.folder, name)
+  files, bindings = _recipes(grid, settings, settings.bindings, members, place)
   try:
     idle = dict(without_effect(files, bindings))
     faults = [idle[each] for each in idle if each not in settings.bindings]
     if faults:
       raise ConfigError("\n".join(faults))
   except ConfigError as error:
-    raise ConfigError(f"Job {point.member.name}: {error}") from error
+    raise ConfigError(f"Run {name}: {error}") from error
   return idle
 
 
@@ -223,7 +226,12 @@ def _record(grid: Grid, jobs: Sequence[Job]) -> dict[str, Any]:
   }
 
 
-def _job(grid: Grid, settings: Settings, point: Point) -> Job:
+def _job(
+  grid: Grid,
+  settings: Settings,
+  point: Point,
+  idle: Mapping[tuple[str, str], Mapping[str, str]],
+) -> Job:
   name = point.member.name
   runs = [
     (
@@ -232,29 +240,51 @@ def _job(grid: Grid, settings: Settings, point: Point) -> Job:
         {**point.coordinates, **run.coordinates},
       ),
       run.member,
+      [
+        each
+        for each in settings.bindings
+        if each not in idle[name, run.member.name]
+      ],
     )
     for run in grid.run_points()
   ]
+  for record, _, kept in runs:
+    left_out = [each for each in settings.bindings if each not in kept]
+    if left_out:
+      logging.info(
+        "%s goes without %s, which changes nothing in it",
+        *(record.folder, ", ".join(left_out)),
+      )
   if grid.program is Program.TRAIN_JOINTLY:
-    together = [f"--member={_as_flags(member)}" for _, member in runs]
-    command = _command(grid, settings, [point.member], name)
-    commands = [[*command, *together]]
+    # What some of the runs take alone stands with them.
+    common = [
+      each
+      for each in settings.bindings
+      if all(each in kept for _, _, kept in runs)
+    ]
+    command = _command(grid, settings, common, [point.member], name)
+    for _, member, kept in runs:
+      own = tuple(each for each in kept if each not in common)
+      whole = dataclasses.replace(member, bindings=(*own, *member.bindings))
+      command.append(f"--member={_as_flags(whole)}")
+    commands = [command]
   else:
     commands = [
-      _command(grid, settings, [point.member, member], record.folder)
-      for record, member in runs
+      _command(grid, settings, kept, [point.member, member], record.folder)
+      for record, member, kept in runs
     ]
-  return Job(name, commands, [record for record, _ in runs])
+  return Job(name, commands, [record for record, _, _ in runs])
 
 
 def _command(
   grid: Grid,
   settings: Settings,
+  kept: Sequence[str],
   members: Sequence[Member],
   folder: str,
 ) -> list[str]:
   place = os.path.join(settings.folder, folder)
-  files, bindings = _recipes(grid, settings, members, place)
+  files, bindings = _recipes(grid, settings, kept, members, place)
   search = ",".join(settings.search_paths)
   return [
     f"prompt_tuning.{Program(grid.program).value}",
@@ -265,12 +295,24 @@ def _command(
 
 
 def _recipes(
-  grid: Grid, settings: Settings, members: Sequence[Member], place: str
+  grid: Grid,
+  settings: Settings,
+  kept: Sequence[str],
+  members: Sequence[Member],
+  place: str,
 ) -> tuple[list[str], list[str]]:
-  """Returns recipes and settings of what writes into a place."""
+  """Returns recipes and settings of what writes into a place.
+
+  Args:
+    grid: The experiment.
+    settings: What the command line adds to it.
+    kept: Those of its settings that count here.
+    members: What a job and a run have of their own.
+    place: A folder.
+  """
   files = [*settings.backbone, *grid.recipes, *settings.gin_files]
   files += [file for member in members for file in member.gin_files]
-  bindings = [*settings.bindings]
+  bindings = [*kept]
   bindings += [each for member in members for each in member.bindings]
   bindings.append(f"{Program(grid.program).folder_setting}={place!r}")
   return files, bindings

@@ -55,9 +55,10 @@ def test_macro_flag_that_an_override_makes_idle(refusal):
 
 def test_flags_that_change_nothing_are_told_apart(recipes, program):
   files = ["base.gin", "from_file.gin"]
-  flags = ["PROMPT_FILE='p.npy'", "uniform.scale=0.1", *GIVEN]
+  flags = ["PROMPT_FILE='p.npy'", "uniform.scale=0.1", "lora.rank=4", *GIVEN]
   idle = config.without_effect(files, flags, [recipes], entry=program.train)
-  assert list(idle) == ["uniform.scale=0.1"]
+  assert set(idle) == {"uniform.scale=0.1", "lora.rank=4"}
+  assert "nothing called 'lora' can be configured" in idle["lora.rank=4"]
   assert "has no effect" in idle["uniform.scale=0.1"]
   with pytest.raises(config.ConfigError, match="PROMPT_FILE is required"):
     config.without_effect(

@@ -124,12 +124,16 @@ def test_what_changes_nothing_in_a_job_is_left_out_of_it(caplog):
   )
   with caplog.at_level("INFO", logger="absl"):
     jobs = jobs_lib.plan(
-      grid(jobs=PROMPT_OR_NOT), settings, without_effect=without_effect
+      grid(jobs=PROMPT_OR_NOT, together={"RANDOM_SEED": [0]}),
+      settings,
+      without_effect=without_effect,
     )
   given = ["--gin.PROMPT_LENGTH=20" in job.commands[0] for job in jobs]
   assert given == [True, False]
   assert all("--gin.TRAIN_STEPS=3" in job.commands[0] for job in jobs)
-  assert "tuning=model goes without PROMPT_LENGTH=20" in caplog.text
+  assert (
+    "tuning=model/RANDOM_SEED=0 goes without PROMPT_LENGTH=20" in caplog.text
+  )
 
 
 def test_what_changes_nothing_anywhere_is_an_error():
@@ -142,5 +146,32 @@ def test_what_changes_nothing_anywhere_is_an_error():
 
 def test_what_changes_nothing_in_the_grid_is_an_error():
   jobs = {"tuning": {"prompt": "", "model": "--gin.Y=1"}}
-  with pytest.raises(ConfigError, match=r"^Job tuning=model: Y=1 is idle$"):
+  with pytest.raises(ConfigError, match=r"^Run tuning=model/.*: Y=1 is idle$"):
     jobs_lib.plan(grid(jobs=jobs), SETTINGS, without_effect=without_effect)
+
+
+@pytest.mark.parametrize("program", ["train_jointly", "train"])
+def test_what_some_runs_of_a_job_take_stands_with_them(program):
+  starts = {"file": "--gin_file=none.gin", "random": "--gin_file=random.gin"}
+  settings = dataclasses.replace(
+    SETTINGS, bindings=("TRAIN_STEPS=3", "PROMPT_LENGTH=20")
+  )
+  [job] = jobs_lib.plan(
+    grid(
+      jobs={},
+      together={"start": starts, "RANDOM_SEED": [0]},
+      program=program,
+    ),
+    settings,
+    without_effect=without_effect,
+  )
+  if program == "train":
+    given = ["--gin.PROMPT_LENGTH=20" in each for each in job.commands]
+    assert given == [False, True]
+    return
+  [command] = job.commands
+  assert "--gin.TRAIN_STEPS=3" in command
+  assert "--gin.PROMPT_LENGTH=20" not in command
+  file, random = [each for each in command if each.startswith("--member=")]
+  assert "PROMPT_LENGTH" not in file
+  assert "--gin_file=random.gin --gin.PROMPT_LENGTH=20 --gin.RANDOM" in random
