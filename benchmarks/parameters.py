@@ -18,6 +18,7 @@ METHODS = (
   "prompt",
   "layer_prompts_replace",
   "layer_prompts_add",
+  "soft_words",
   "prefix_tuning",
   "warp",
   "adapters",
@@ -39,6 +40,7 @@ _RUN = {
   "TRAIN_STEPS": 1,
   "CLASS_LABELS": ("good", "bad"),
 }
+_OF_METHOD = {"soft_words": {"PROMPT_TEXT": "which one is it ?"}}
 
 
 def count(method: str, files: Sequence[str], **settings) -> tuple[int, int]:
@@ -52,7 +54,7 @@ def count(method: str, files: Sequence[str], **settings) -> tuple[int, int]:
   recipes = [*files, "runs/prompt_tune.gin"]
   if method != "prompt":
     recipes.append(f"methods/{method}.gin")
-  given = {**_RUN, **settings}
+  given = {**_RUN, **_OF_METHOD.get(method, {}), **settings}
   config.parse(
     recipes,
     [f"{name}={value!r}" for name, value in given.items()],

@@ -46,8 +46,8 @@ def main(argv: list[str]) -> None:
     raise app.UsageError("name the folder of an experiment")
   if len(folders) > 1 and not FLAGS.output:
     raise app.UsageError("of several experiments, --output says where to write")
-  output = paths.make_writable_dir(FLAGS.output or folders[0])
   records = {folder: read_record(folder) for folder in folders}
+  output = paths.make_writable_dir(FLAGS.output or folders[0])
   found = [_read(records, metric) for metric in FLAGS.metric or [None]]
   picture = None
   if FLAGS.figure and any(cell.is_whole for cell in found[0].cells):

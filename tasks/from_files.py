@@ -119,6 +119,11 @@ def _read(
       )
     except ValueError as error:
       raise ValueError(f"{record.where}: {error}") from error
+    except (TypeError, AttributeError, LookupError) as error:
+      raise ValueError(
+        f"{record.where}: a field is not of the kind that {data_set.name!r} "
+        f"has ({type(error).__name__}: {error})"
+      ) from error
     for example in examples:
       if prompt_index is not None:
         example["prompt_index"] = _prompt_of(record, prompt_index)

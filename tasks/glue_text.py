@@ -101,6 +101,8 @@ def _similarity(label: object) -> str:
   try:
     # In float32, halves to the even number of steps, as TensorFlow rounds.
     steps = round(float(np.float32(str(label)) * np.float32(_STEPS_PER_POINT)))
+    if not 0 <= steps <= 5 * _STEPS_PER_POINT:
+      raise ValueError("it is outside")
   except (OverflowError, ValueError) as error:
     raise ValueError(
       f"the label must be a similarity from 0 to 5, got {label!r}"

@@ -52,6 +52,9 @@ def definite_pronouns(record: records.Record) -> Iterator[Rendered]:
 
   The first occurrence of the pronoun that a space, comma or full stop follows
   is marked; a text without one stays as it is.
+
+  Raises:
+    ValueError: The label is none of the candidates, nor the number of one.
   """
   pronoun = re.escape(records.text(record, "pronoun"))
   yield {
@@ -61,10 +64,14 @@ def definite_pronouns(record: records.Record) -> Iterator[Rendered]:
       records.text(record, "sentence"),
       count=1,
     ),
-    "targets": records.field(record, "candidates")[
-      int(records.field(record, "label"))
-    ],
+    "targets": _candidate(record),
   }
+
+
+def _candidate(record: records.Record) -> str:
+  """Returns what the pronoun of DPR refers to, or that nobody says it."""
+  candidates = records.texts(record, "candidates")
+  return records.label_word(record, candidates)
 
 
 def _mark(text: str, *, pronoun: str, place: int) -> str:

@@ -15,9 +15,22 @@ from prompt_tuning.tasks.text_form import Rendered
 def squad(record: records.Record) -> Iterator[Rendered]:
   """SQuAD 1.1 and MRQA: the first answer is the target, `answers` are all.
 
+  A record is a question; or as MRQA publishes them, a context with its
+  questions in `qas`, below a line that says where they are from (`header`).
+
   Raises:
     ValueError: There is no answer.
   """
+  if "header" in record and "context" not in record:
+    return
+  if "qas" not in record:
+    yield _question(record)
+    return
+  for question in records.field(record, "qas"):
+    yield _question({**question, "context": record["context"]})
+
+
+def _question(record: records.Record) -> Rendered:
   answers = records.field(record, "answers")
   if isinstance(answers, Mapping):
     answers = records.field(answers, "text")
@@ -25,10 +38,12 @@ def squad(record: records.Record) -> Iterator[Rendered]:
     raise ValueError(
       f"the field 'answers' must be a list of at least one, got {answers!r}"
     )
-  answers = [space_punctuation(answer) for answer in answers]
+  answers = list(
+    map(space_punctuation, records.texts({"answers": answers}, "answers"))
+  )
   question = space_punctuation(records.text(record, "question"))
   context = space_punctuation(records.text(record, "context"))
-  yield {
+  return {
     "inputs": single_spaces(f"question: {question} context: {context}"),
     "targets": answers[0],
     "answers": answers,

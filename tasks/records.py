@@ -50,6 +50,22 @@ def text(record: Record, *names: str) -> str:
   return value
 
 
+def texts(record: Record, *names: str) -> list[str]:
+  """Returns a field that is a list of texts; see `text`.
+
+  Raises:
+    ValueError: There is no such field, or it is something else.
+  """
+  values = field(record, *names)
+  if isinstance(values, str | Mapping) or not all(
+    isinstance(value, str) for value in values
+  ):
+    raise ValueError(
+      f"the field {names[0]!r} must be a list of texts, got {values!r}"
+    )
+  return list(values)
+
+
 def label_word(record: Record, words: Sequence[str], *names: str) -> str:
   """Returns the word of a record's label, or `UNLABELLED` where it has none.
 

@@ -15,7 +15,7 @@ TFDS against SuperGLUE's own JSONL, both of which are taken:
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prompt_tuning.data.text_tasks import UNLABELLED
@@ -153,10 +153,10 @@ def _record_queries(record: records.Record) -> Iterator[dict[str, Any]]:
 
 
 def _record_answers(record: records.Record) -> Iterator[Rendered]:
-  answers: Sequence[str] = list(records.field(record, "answers"))
+  answers = records.texts(record, "answers")
   fields = {
     "query": records.text(record, "query"),
-    "entities": ", ".join(records.field(record, "entities")),
+    "entities": ", ".join(records.texts(record, "entities")),
     "passage": _HIGHLIGHT.sub(
       lambda found: f"{found['end'] or '.'} ", records.text(record, "passage")
     ),

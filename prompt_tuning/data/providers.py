@@ -279,7 +279,19 @@ class _Evaluators:
 def check_targets(
   task: str, examples: Sequence[Example], allowed: Targets | None
 ) -> None:
-  """Raises a ValueError if a target is not among those that may occur."""
+  """Raises a ValueError if a label is missing, or one that may not occur."""
+  without = [
+    index
+    for index, example in enumerate(examples)
+    if example.get("targets_pretokenized") == text_tasks.UNLABELLED
+  ]
+  if without:
+    raise ValueError(
+      f"{len(without)} of {len(examples)} examples of task {task!r} have no "
+      f"label, the first of them example {without[0]}; to train on them would "
+      "teach nothing. Give a split that has labels, or their field by the name "
+      "that the task reads"
+    )
   if allowed is None:
     return
   for index, example in enumerate(examples):

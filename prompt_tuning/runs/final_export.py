@@ -1,16 +1,20 @@
 """What a run has trained, written for others when it has ended."""
 
 import dataclasses
+import errno
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
 from prompt_tuning import paths
-from prompt_tuning.checkpoints import t5x
+from prompt_tuning.checkpoints import t5x, tree
+from prompt_tuning.checkpoints.stored import Stored
 from prompt_tuning.data.features import FeatureLengths
 from prompt_tuning.data.vocabularies import Vocabulary
 from prompt_tuning.model.stack import unstack_layers
@@ -25,7 +29,8 @@ class FinalExport:
 
   The step that was selected becomes `<folder>/checkpoint_<step>` of MODEL_DIR,
   in T5X's legacy layout, float32; an LM adaptation is thereby a model that T5X
-  and any run here start from. A run that had ended before leaves it as it is.
+  and any run here start from. What is there already stays if it is the same,
+  and is an error if not: nothing is overwritten.
 
   Attributes:
     folder: Its folder, below MODEL_DIR.
@@ -58,14 +63,31 @@ class FinalExport:
 
     def write(params: Params, step: int) -> Mapping[str, float]:
       place = paths.as_path(folder) / f"checkpoint_{step}"
-      if not paths.exists(place):
-        whole = jax.tree.map(_whole, unstack_layers(params))
-        if jax.process_index() == 0:
+      whole = jax.tree.map(_whole, unstack_layers(params))
+      if jax.process_index() == 0:
+        if paths.exists(place):
+          _check_same(place, whole)
+        else:
           t5x.save(whole, folder, step=step)
       logging.info("In T5X's layout: %s", place)
       return {}
 
     return write
+
+
+def _check_same(place: pathlib.Path, params: Params) -> None:
+  """Raises a FileExistsError if a checkpoint has other weights."""
+  there, here = dict(t5x.leaves(place)), tree.flatten(params)
+  is_same = there.keys() == here.keys() and all(
+    there[name].equals(Stored.of(np.asarray(here[name]))) for name in here
+  )
+  if not is_same:
+    raise FileExistsError(
+      errno.EEXIST,
+      "holds other weights than this run has trained, and is not overwritten; "
+      "remove it and give the command again, which trains no step twice",
+      str(place),
+    )
 
 
 def _whole(weight: Any) -> Any:

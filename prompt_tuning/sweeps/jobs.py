@@ -192,6 +192,7 @@ def read_record(folder: paths.PathLike) -> dict[str, Any]:
 
   Raises:
     ConfigError: There is no experiment in the folder.
+    ValueError: The record is damaged.
   """
   path = paths.as_path(folder) / RECORD
   if not paths.exists(path):
@@ -199,7 +200,40 @@ def read_record(folder: paths.PathLike) -> dict[str, Any]:
       f"{folder} holds no {RECORD}; name a folder that prompt_tuning.sweep has "
       "written."
     )
-  return json.loads(paths.read_text(path))
+  return read_json(path, "jobs", "axes", "repeats", "metric", "about")
+
+
+def read_json(path: paths.PathLike, *keys: str) -> dict[str, Any]:
+  """Returns the object in a file that a sweep or a run has written.
+
+  Args:
+    path: The file.
+    *keys: What is in it.
+
+  Raises:
+    ValueError: It is damaged; the file is named.
+  """
+  return parse_json(paths.read_text(path), *keys, where=os.fspath(path))
+
+
+def parse_json(text: str, *keys: str, where: str) -> dict[str, Any]:
+  """Returns an object that is written in JSON; see `read_json`.
+
+  Args:
+    text: The object.
+    *keys: What is in it.
+    where: Where it stands, for the message.
+
+  Raises:
+    ValueError: It is none, or lacks a key.
+  """
+  try:
+    found = json.loads(text)
+  except ValueError as error:
+    raise ValueError(f"{where} is damaged: {error}") from error
+  if not isinstance(found, dict) or not found.keys() >= set(keys):
+    raise ValueError(f"{where} is damaged: it lacks one of {', '.join(keys)}")
+  return found
 
 
 def _record(grid: Grid, jobs: Sequence[Job]) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import itertools
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prompt_tuning import paths
+from prompt_tuning.sweeps import jobs
 from prompt_tuning.sweeps.jobs import RunRecord
 
 # What `train.run` writes of a run, and says of one that ended by itself.
@@ -106,7 +106,7 @@ class Results:
 
   @property
   def missing(self) -> list[str]:
-    """What has not ended, one line a cell."""
+    """What has not ended or has no finite value, one line a cell."""
     return [
       f"{describe(cell.coordinates)}: {self.repeats} {', '.join(cell.missing)}"
       for cell in self.cells
@@ -128,7 +128,7 @@ def read(
     metric: Another one than the experiment's, see `Grid.metric`.
 
   Raises:
-    ValueError: Runs have ended, and none with the metric.
+    ValueError: Runs have ended, and none with the metric; or a file is damaged.
   """
   found = _read_all(folder, record, str(metric or record["metric"]))
   axis = record.get("choose")
@@ -222,7 +222,7 @@ def has_ended(folder: paths.PathLike, run: RunRecord) -> bool:
   path = place / _ENDED
   if not paths.exists(path):
     return paths.exists(place / _EVALUATED)
-  return json.loads(paths.read_text(path))["reason"] in _BY_ITSELF
+  return jobs.read_json(path, "reason")["reason"] in _BY_ITSELF
 
 
 def describe(coordinates: Mapping[str, str]) -> str:
@@ -288,7 +288,7 @@ def _read_run(
 def _values(folder: Any, metric: str) -> dict[int, float]:
   """Returns a metric by step; of a final evaluation, the last that there is."""
   if paths.exists(folder / _EVALUATED):
-    found = json.loads(paths.read_text(folder / _EVALUATED))
+    found = jobs.read_json(folder / _EVALUATED)
     return {0: float(found[metric])} if metric in found else {}
   is_final = metric.startswith(_FINAL)
   scope, _, name = metric.rpartition("/")
@@ -296,7 +296,8 @@ def _values(folder: Any, metric: str) -> dict[int, float]:
   path = folder / _METRICS
   lines = paths.read_text(path).splitlines() if paths.exists(path) else []
   values: dict[int, float] = {}
-  for line in map(json.loads, lines):
+  for number, text in enumerate(lines, start=1):
+    line = jobs.parse_json(text, "scope", "step", where=f"{path}:{number}")
     if line["scope"] == scope and name in line:
       value = line[name]
       number = math.nan if value is None else float(value)
@@ -311,6 +312,6 @@ def _parameters(folder: Any) -> tuple[int | None, float | None]:
   path = folder / _PARAMETERS
   if not paths.exists(path):
     return None, None
-  counts = json.loads(paths.read_text(path))
+  counts = jobs.read_json(path, "trained", "frozen")
   total = counts["trained"] + counts["frozen"]
   return counts["trained"], 100 * counts["trained"] / total

@@ -133,7 +133,7 @@ def _missing(results: Results) -> list[str]:
   if not results.missing:
     return []
   return [
-    "**Not whole.** What has not ended is in no mean:",
+    "**Not whole.** What has not ended, or has no finite value, is in no mean:",
     "",
     *(f"* {line}" for line in results.missing),
     "",

@@ -91,17 +91,24 @@ def covering(recipe):
   return chosen
 
 
-def first_run(command):
-  """Returns (files, bindings) of a command, of its first member."""
+def members_of(command):
+  """Returns the members of a command that differ in more than settings."""
+  chosen = {}
+  for text in (each for each in command if each.startswith("--member=")):
+    member = members.read_member(text.removeprefix("--member="))
+    chosen.setdefault(member.gin_files, member)
+  return list(chosen.values()) or [members.Member("")]
+
+
+def run_of(command, member):
+  """Returns (files, bindings) of one run of a command."""
   values = flags.FlagValues()
   config.define_flags(values)
   members.define_flags(values)
   values(config.rewrite_gin_args(command))
   files, bindings = [*values.gin_file], [*values.gin_bindings]
-  for text in values.member[:1]:
-    member = members.read_member(text)
-    files += member.gin_files
-    bindings += member.bindings
+  files += member.gin_files
+  bindings += member.bindings
   return files, bindings
 
 
@@ -197,14 +204,19 @@ def ppt_bindings(recipe, number, recipes, files):
 # A prompt of one token has no room for five labels.
 @pytest.mark.filterwarnings("ignore:class_labels")
 @pytest.mark.parametrize(
-  ("recipe", "number"),
-  [(r, n) for r in RECIPES for n in covering(r)],
+  ("recipe", "number", "member"),
+  [
+    pytest.param(r, n, m, id=f"{r}-{n}-{m.name}")
+    for r in RECIPES
+    for n in covering(r)
+    for m in members_of(jobs(r)[n].commands[0])
+  ],
 )
 def test_its_first_steps(
-  recipe, number, checkpoint, target_files, files, tmp_path
+  recipe, number, member, checkpoint, target_files, files, tmp_path
 ):
   command = jobs(recipe)[number].commands[0]
-  recipes, bindings = first_run(command)
+  recipes, bindings = run_of(command, member)
   is_evaluation = command[0] == "prompt_tuning.eval"
   own = {**SHAPE, **SMALL, "VOCABULARY_PATH": str(WORDS)}
   size = 1024

@@ -450,6 +450,12 @@ def test_pretrained_from_scratch_then_adapted(corpus, tmp_path):
   before = (written / "checkpoint").stat().st_mtime_ns
   train.train(**adaptation)
   assert (written / "checkpoint").stat().st_mtime_ns == before
+  # Another model there is neither overwritten nor taken for this one.
+  shutil.rmtree(written)
+  t5x.save(jax.tree.map(np.zeros_like, wanted), written.parent, step=12)
+  with pytest.raises(FileExistsError, match="holds other weights"):
+    train.train(**adaptation)
+  assert not t5x.read(written).params["token_embedder"]["embedding"].any()
 
 
 def test_a_prompt_has_no_place_in_an_exported_model(backbone, task, tmp_path):

@@ -18,6 +18,7 @@ def expected(method, size):
     "prompt": P * d,
     "layer_prompts_replace": P * d * encoder,
     "layer_prompts_add": P * d * (encoder + 1),
+    "soft_words": P * d * (encoder + 1),
     # Two words, of a piece each.
     "warp": P * d + 2 * d,
     "lora": attentions * 2 * RANK * (d + heads),

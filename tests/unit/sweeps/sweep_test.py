@@ -2,11 +2,13 @@
 
 import json
 import pathlib
+import re
 import shlex
 import statistics
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from absl import app
@@ -345,6 +347,43 @@ def test_what_is_only_evaluated(tmp_path):
 
   assert not execution.run(tmp_path, jobs, start=start).failed
   assert [cell.mean() for cell in read(tmp_path).cells] == [30.0, 30.0]
+
+
+@pytest.mark.parametrize(
+  ("name", "content"),
+  [
+    ("ended.json", ""),
+    ("ended.json", "{}"),
+    ("metrics.jsonl", '{"scope": "training_eval/mean", "step": 5}\n{"sco'),
+    ("metrics.jsonl", '{"scope": "training_eval/mean"}\n'),
+    ("parameters.json", '{"trained": 3'),
+    ("parameters.json", "[1]"),
+  ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, content):
+  jobs = make(tmp_path)
+  execution.run(tmp_path, jobs, start=Trainer(tmp_path))
+  path = tmp_path / jobs[0].runs[0].folder / name
+  path.write_text(content)
+  with pytest.raises(ValueError, match=rf"{re.escape(str(path))}.* is damaged"):
+    read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_a_damaged_record_is_named(tmp_path, content):
+  make(tmp_path)
+  (tmp_path / "sweep.json").write_text(content)
+  with pytest.raises(ValueError, match=r"sweep\.json is damaged"):
+    read(tmp_path)
+
+
+def test_a_mistyped_folder_is_not_made(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    report, "FLAGS", types.SimpleNamespace(output=None, metric=[], figure=False)
+  )
+  with pytest.raises(ConfigError, match=r"holds no sweep\.json"):
+    report.main(["report", str(tmp_path / "typo")])
+  assert not (tmp_path / "typo").exists()
 
 
 def test_no_experiment(tmp_path):

@@ -360,3 +360,33 @@ def test_a_recipe_has_room_for_its_words(recipe):
     ids = vocabulary.encode(word)
     assert len(ids) + 1 <= room
     assert vocabulary.decode(ids) == word
+
+
+def test_a_record_of_another_kind_names_its_line(tmp_path):
+  path = tmp_path / "x.jsonl"
+  path.write_text('{"text": "a b c", "target": "he", "label": 1}\n')
+  name = from_files.data_set_task(
+    data_set="wsc",
+    files={"train": str(path)},
+    vocabulary=_VOCABULARY,
+    name="no_wsc",
+  )
+  with pytest.raises(ValueError, match=r"x\.jsonl, line 1: .*'wsc'"):
+    providers.find(name).examples("train")
+
+
+def test_nothing_is_learnt_from_what_has_no_label(tmp_path):
+  rows = [
+    {"sentence1": "a", "sentence2": "b", name: 3}
+    for name in ("label", "Score")  # Its name is `score`.
+  ]
+  path = tmp_path / "x.jsonl"
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  name = from_files.data_set_task(
+    data_set="stsb",
+    files={"train": str(path)},
+    vocabulary=_VOCABULARY,
+    name="unlabelled",
+  )
+  with pytest.raises(ValueError, match=r"1 of 2 examples .* no label, .* 1;"):
+    providers.find(name).stream("train", seed=0, targets=None)

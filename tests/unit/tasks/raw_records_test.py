@@ -49,6 +49,57 @@ def test_an_unknown_label_is_an_error(label):
     plain("boolq", _BOOLQ | {"label": label})
 
 
+_QUESTION = {"question": "Who?", "context": "A man."}
+_SENTENCE = {"sentence": "Tom saw Bob , he ran .", "pronoun": "he"}
+_QUERY = {"query": "@placeholder", "passage": "a", "entities": ["b"]}
+
+
+@pytest.mark.parametrize(
+  ("name", "record", "message"),
+  [
+    ("squad", _QUESTION | {"answers": [1959]}, "must be a list of texts"),
+    ("squad", _QUESTION | {"answers": [None]}, "must be a list of texts"),
+    ("squad", _QUESTION | {"answers": "A man"}, "must be a list of"),
+    ("record", _QUERY | {"answers": "abc"}, "must be a list of texts"),
+    ("record", _QUERY | {"answers": [1]}, "must be a list of texts"),
+    (
+      "record",
+      _QUERY | {"answers": [], "entities": [1]},
+      "must be a list of texts",
+    ),
+    ("dpr", _SENTENCE | {"candidates": "AB", "label": 0}, "a list of texts"),
+    ("dpr", _SENTENCE | {"candidates": ["A", "B"], "label": 7}, "counted from"),
+    ("stsb", {"sentence1": "a", "sentence2": "b", "label": 9}, "from 0 to 5"),
+    ("stsb", {"sentence1": "a", "sentence2": "b", "label": -2}, "from 0 to 5"),
+  ],
+)
+def test_fields_of_another_kind_are_named(name, record, message):
+  with pytest.raises(ValueError, match=message):
+    plain(name, record)
+
+
+def test_a_pronoun_that_nobody_resolves():
+  record = _SENTENCE | {"candidates": ["Tom", "Bob"], "label": -1}
+  assert plain("dpr", record)[0]["targets"] == "<unk>"
+  assert plain("dpr", record | {"label": 1})[0]["targets"] == "Bob"
+
+
+def test_mrqa_as_it_is_published():
+  questions = [
+    {"qid": "1", "question": "Who?", "answers": ["a man", "the man"]},
+    {"qid": "2", "question": "Where?", "answers": ["here"]},
+  ]
+  assert plain("bio_asq", {"header": {"dataset": "BioASQ"}}) == []
+  nested = plain("bio_asq", {"context": "A man.", "qas": questions})
+  apart = [
+    example
+    for question in questions
+    for example in plain("bio_asq", {**question, "context": "A man."})
+  ]
+  assert nested == apart
+  assert [each["targets"] for each in nested] == ["a man", "here"]
+
+
 def test_a_missing_field_is_named():
   with pytest.raises(ValueError, match=r"'passage'.*\['label', 'question'\]"):
     plain("boolq", {"question": "is it wet", "label": 1})
