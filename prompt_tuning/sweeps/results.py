@@ -296,8 +296,8 @@ def _values(folder: Any, metric: str) -> dict[int, float]:
   path = folder / _METRICS
   lines = paths.read_text(path).splitlines() if paths.exists(path) else []
   values: dict[int, float] = {}
-  for number, text in enumerate(lines, start=1):
-    line = jobs.parse_json(text, "scope", "step", where=f"{path}:{number}")
+  for place, text in enumerate(lines, start=1):
+    line = jobs.parse_json(text, "scope", "step", where=f"{path}:{place}")
     if line["scope"] == scope and name in line:
       value = line[name]
       number = math.nan if value is None else float(value)
