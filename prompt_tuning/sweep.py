@@ -7,8 +7,9 @@
 The recipe is the experiment's grid (`sweeps.grid.Grid`); what follows belongs
 to all of its runs in which it changes something. All are checked before the
 first begins. Given again, the command goes on where it was interrupted and
-skips what is done. `python -m prompt_tuning.report runs/length` tells what came
-out. --dry_run prints the commands of all jobs.
+skips what is done. In the end it writes what `python -m prompt_tuning.report
+runs/length` does, and prints the table. --dry_run prints the commands of all
+jobs.
 """
 
 import functools
@@ -17,11 +18,11 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from prompt_tuning import config, paths
 from prompt_tuning.runs import main as main_lib
-from prompt_tuning.sweeps import execution
+from prompt_tuning.sweeps import execution, figure, reporting
 from prompt_tuning.sweeps import jobs as jobs_lib
 from prompt_tuning.sweeps.grid import Grid, Program
 
@@ -80,6 +81,7 @@ def main(argv: list[str]) -> None:
     with execution.alone(folder):
       jobs_lib.write_record(folder, grid, jobs)
       outcome = execution.run(folder, jobs)
+      print(reporting.write([folder], with_figure=_can_draw()))
   except KeyboardInterrupt:
     raise SystemExit(
       "Interrupted; the command given again goes on where this stands."
@@ -107,6 +109,16 @@ def _entry(program: Program) -> Callable[..., Any]:
   from prompt_tuning.runs import evaluate, train
 
   return evaluate.evaluate if program is Program.EVAL else train.train
+
+
+def _can_draw() -> bool:
+  """Returns whether the report gets a figure; says so where it does not."""
+  if not figure.is_available():
+    logging.warning(
+      "report.png is not drawn, for want of matplotlib: pip install "
+      "'prompt-tuning[report]', then `python -m prompt_tuning.report`."
+    )
+  return figure.is_available()
 
 
 def _exit(number: int, frame: Any) -> None:

@@ -1,8 +1,14 @@
 """The results of an experiment as a picture."""
 
+import importlib.util
 import io
 
 from prompt_tuning.sweeps.results import Results
+
+
+def is_available() -> bool:
+  """Returns whether matplotlib, which draws, is installed."""
+  return importlib.util.find_spec("matplotlib") is not None
 
 
 def png(results: Results) -> bytes:

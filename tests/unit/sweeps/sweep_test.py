@@ -13,7 +13,7 @@ import types
 import pytest
 from absl import app
 
-from prompt_tuning import report
+from prompt_tuning import report, sweep
 from prompt_tuning.config.errors import ConfigError
 from prompt_tuning.sweeps import execution, figure, page, results, tables
 from prompt_tuning.sweeps import jobs as jobs_lib
@@ -273,6 +273,42 @@ def test_a_report_is_written(tmp_path, capsys, monkeypatch):
   assert "| 20 | 85.0 ± 7.1 |" in capsys.readouterr().out
   written = {path.name for path in tmp_path.glob("report.*")}
   assert written == {"report.md", "report.csv", "report.png", "report.html"}
+
+
+def test_a_sweep_ends_with_its_report(tmp_path, capsys, monkeypatch, caplog):
+  """Also where a job broke off, and without a figure where none can be."""
+  recipe = tmp_path / "length.gin"
+  recipe.write_text("""from __gin__ import dynamic_registration
+from prompt_tuning.sweeps import grid
+grid.Grid:
+  about = "Length"
+  recipes = ()
+  jobs = {"PROMPT_LENGTH": [1, 20]}
+  together = {"RANDOM_SEED": [0, 1]}
+""")
+  folder = tmp_path / "runs"
+  trainer = Trainer(folder, fails=["PROMPT_LENGTH=1"])
+  monkeypatch.setattr(execution, "_process", trainer)
+  monkeypatch.setattr(sweep.config, "without_effect", lambda *a, **k: {})
+  monkeypatch.setattr(figure, "is_available", lambda: False)
+  flags = {
+    "sweep_dir": str(folder),
+    "backbone": [],
+    "gin_file": [],
+    "gin_bindings": [],
+    "gin_search_paths": [],
+    "dry_run": False,
+  }
+  monkeypatch.setattr(sweep, "FLAGS", types.SimpleNamespace(**flags))
+  monkeypatch.setattr(sweep.signal, "signal", lambda *a: None)
+  with pytest.raises(ValueError, match="1 of 2 jobs broke off"):
+    sweep.main(["sweep", str(recipe)])
+  out = capsys.readouterr().out
+  assert "| 20 | 85.0 ± 7.1 |" in out
+  assert "Not whole" in out
+  written = {path.name for path in folder.glob("report.*")}
+  assert written == {"report.md", "report.csv", "report.html"}
+  assert "report.png is not drawn" in caplog.text
 
 
 def write_report(monkeypatch, *folders, **flags):
