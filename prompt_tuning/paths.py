@@ -11,7 +11,7 @@ import os
 import pathlib
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any, cast
 
 # Read by etils at each use: without it gs:// paths would go through TensorFlow
@@ -114,15 +114,33 @@ def write_bytes(path: PathLike, data: bytes) -> None:
     OSError: If the disk is full or the folder cannot be written; an old file is
       then untouched.
   """
+  write_chunks(path, [data], num_bytes=len(data))
+
+
+def write_chunks(
+  path: PathLike, chunks: Iterable[bytes], *, num_bytes: int | None = None
+) -> None:
+  """Writes a file as `write_bytes`, of content that comes in chunks.
+
+  Args:
+    path: Where to; its folder must exist. In an object store the content is
+      joined in memory.
+    chunks: The content.
+    num_bytes: About how much it is, for the message on a full disk.
+
+  Raises:
+    OSError: As `write_bytes`.
+  """
   path = as_path(path)
   if is_remote(path):
-    path.write_bytes(data)  # Object stores publish only complete objects.
+    # Object stores publish only complete objects.
+    path.write_bytes(b"".join(chunks))
     return
   temporary = _temporary(path)
-  with _explained(path, num_bytes=len(data)):
+  with _explained(path, num_bytes=num_bytes):
     try:
       with open(temporary, "wb") as file:
-        file.write(data)
+        file.writelines(chunks)
         file.flush()
         os.fsync(file.fileno())
       os.replace(temporary, path)
@@ -167,8 +185,18 @@ def atomic_directory(
       yield temporary
       temporary.rename(path)
     except BaseException:
-      _delete_tree(temporary)
+      delete_dir(temporary)
       raise
+
+
+def delete_dir(path: PathLike) -> None:
+  """Deletes a folder with all that is in it; what resists stays."""
+  path = as_path(path)
+  if is_remote(path):
+    if path.exists():
+      cast(Any, path).rmtree()  # epath has it, pathlib has not.
+  else:
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def make_writable_dir(path: PathLike) -> pathlib.Path:
@@ -260,14 +288,6 @@ def embedded_path(name: str) -> str:
 def _temporary(path: pathlib.Path) -> pathlib.Path:
   # The dot hides it from anything that looks for checkpoints by name.
   return path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-
-
-def _delete_tree(path: pathlib.Path) -> None:
-  if is_remote(path):
-    if path.exists():
-      cast(Any, path).rmtree()  # epath has it, pathlib has not.
-  else:
-    shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

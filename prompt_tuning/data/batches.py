@@ -131,6 +131,7 @@ def evaluation_batches(
   *,
   batch_size: int,
   length_buckets: int = 1,
+  skip: int = 0,
 ) -> Iterator[EvaluationBatch]:
   """Yields every example once, in batches of few shapes.
 
@@ -141,6 +142,7 @@ def evaluation_batches(
     length_buckets: How many encoder lengths there may be. 1 keeps the examples
       in order and pads to the builder's length; more sorts them by length and
       pads as little as so many shapes allow, see `data.buckets`.
+    skip: How many batches are left out, the first ones.
 
   Yields:
     Batches, the last filled up with padding.
@@ -149,9 +151,10 @@ def evaluation_batches(
     ValueError: `batch_size` or `length_buckets` is not positive.
   """
   check_shapes(batch_size=batch_size, length_buckets=length_buckets)
-  for present, length in _grouped(
+  grouped = _grouped(
     examples, builder, batch_size=batch_size, length_buckets=length_buckets
-  ):
+  )
+  for present, length in grouped[skip:]:
     features = builder.batch(
       [examples[index] for index in present],
       num_rows=batch_size,

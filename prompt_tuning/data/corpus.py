@@ -235,7 +235,7 @@ def _batched_texts(
 def _records(source: str) -> Iterator[sources.Record]:
   split = TfdsSplit.parse(source)
   if split is None:
-    yield from sources.read_records(source)
+    yield from sources.read_documents(source)
     return
   for number, fields in enumerate(split.records(), start=1):
     yield sources.Record(fields, where=f"{source}, record {number}")

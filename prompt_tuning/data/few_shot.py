@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
+from prompt_tuning.data import patterns
 from prompt_tuning.data.features import Example
+from prompt_tuning.data.pattern_tasks import PatternTask
 from prompt_tuning.data.text_tasks import TextTask
 from prompt_tuning.data.views import NUMBER, View
 from prompt_tuning.types import enum_member
@@ -39,12 +41,15 @@ class FewShot(View):
     num_train: Examples to train on, over all classes.
     num_validation: Examples to select by.
     seed: Decides which.
+    labels: The verbalizers of the task, each of which is to occur; of a task of
+      pattern and verbalizer these are known, of others None asks for none.
   """
 
   part: Part | str
   num_train: int = 32
   num_validation: int = 32
   seed: int = 0
+  labels: Sequence[str] | None = None
 
   def __post_init__(self):
     part = enum_member(Part, self.part, name="FewShot.part")
@@ -61,10 +66,11 @@ class FewShot(View):
 
     Raises:
       ValueError: The split cannot be read, there are fewer examples than both
-        parts take, or a class has too few to be in both.
+        parts take, or a class has none, or too few to be in both.
     """
     examples = task.examples(split)
     name = f"task {task.name!r}, split {split!r}"
+    self._check_classes(task, examples, name)
     classes = _classes(examples)
     sizes = [len(members) for members in classes]
     total = self.num_train + self.num_validation
@@ -87,6 +93,22 @@ class FewShot(View):
       )
     numbers = self._draw(classes, name=name)
     return [{**examples[number], NUMBER: number} for number in numbers]
+
+  def _check_classes(
+    self, task: TextTask, examples: Sequence[Example], name: str
+  ) -> None:
+    """Raises a ValueError if a class of the task has no example."""
+    words = self.labels
+    # The letters of options that each example has for itself are no classes.
+    if isinstance(task, PatternTask) and not isinstance(task.pvp.options, str):
+      words = [patterns.bare(word) for word in task.pvp.verbalizer.values()]
+    found = {example.get("targets_pretokenized") for example in examples}
+    missing = [word for word in words or () if word not in found]
+    if missing:
+      raise ValueError(
+        f"{name}: there is no example of {missing}, so that no sample of it is "
+        "balanced; give a split that has every class"
+      )
 
   def _draw(self, classes: Sequence[Sequence[int]], *, name: str) -> list[int]:
     sizes = np.asarray([len(members) for members in classes])

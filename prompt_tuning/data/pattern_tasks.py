@@ -121,6 +121,11 @@ def pattern_task(
   )
 
 
+def answers(*, verbalizer: Mapping[str, str]) -> tuple[str, ...]:
+  """Returns what rank classification compares; see `PVP.answers`."""
+  return patterns.answers_of(verbalizer)
+
+
 def described_task(
   name: str,
   files: Mapping[str, str],
@@ -142,7 +147,7 @@ def described_task(
   """
   return described.once(
     name,
-    repr((sorted(files.items()), pvp, tuple(metrics))),
+    repr((sorted(files.items()), pvp, tuple(metrics), vocabulary.fingerprint)),
     lambda: add(
       name,
       from_files(files, pvp, expand=expand),

@@ -19,10 +19,11 @@ So `"{sentence} It was<X>[.]"` is a hard prompt for a review, and
 tokens that stand in front of all, where a prompt mostly stands, are no part of
 it.
 
-Where a row has no room, one field gives way, which the pattern names: the
-answer slot, an option, a literal piece or another field never do. Rows have no
-end of sequence, and targets are the sentinel and the word, as the released code
-has it.
+Where a row has no room, those fields give way that the pattern names: the
+answer slot, a literal piece or another field never do, and of `options`, if
+they are named, each one keeps a token. A sentinel in the text of a field is an
+unknown piece, for the row has one slot. Rows have no end of sequence, and
+targets are the sentinel and the word, as the released code has it.
 """
 
 import dataclasses
@@ -55,7 +56,8 @@ class Pattern:
   Attributes:
     text: See the head of this module.
     gives_way: The field that is cut at its end where a row is too long, or
-      fields, which are then cut in proportion; None where none may be.
+      fields, which are then cut in proportion, each option by itself; None
+      where none may be.
     max_tokens: Of a row, soft tokens not counted.
     budgets: Tokens of single fields, or of each of the `options`, that are cut
       to them in any case.
@@ -63,8 +65,9 @@ class Pattern:
       piece, and the `{option}`.
 
   Raises:
-    ValueError: There is not one answer slot, `gives_way` or a budget is of no
-      field, or an item lacks the option.
+    ValueError: There is not one answer slot, a brace is of no field,
+      `gives_way` or a budget is of no field, a budget is not positive, or an
+      item lacks the option.
   """
 
   text: str
@@ -84,6 +87,19 @@ class Pattern:
         f"the pattern {self.text!r} must have one answer slot {_SLOT}, it has "
         f"{self.parts.count(_SLOT)}"
       )
+    for part in (*self.parts, *self.item_parts):
+      if part == "{" or ("}" in part and part[0] not in "{["):
+        raise ValueError(
+          f"the pattern {self.text!r}, with the item {self.item!r}, has a "
+          "brace of no field; fields are written {name}, of letters, digits "
+          "and _"
+        )
+    for name, budget in self.budgets.items():
+      if budget < 1:
+        raise ValueError(
+          f"the pattern {self.text!r}: the budget of {name!r} must be a "
+          f"positive number of tokens, got {budget}"
+        )
     for name in (*self.budgets, *self.giving_way):
       if name not in self.fields:
         raise ValueError(
@@ -146,55 +162,62 @@ class Pattern:
     """
     if _OPTIONS in self.fields:
       _check_options(options, where)
-    pieces = [
-      (part, list(self._ids(part, fields, vocabulary, options, where)))
-      for part in self.parts
-    ]
+    pieces = list(self._pieces(fields, vocabulary, options, where))
     tokens = sum(len(ids) for _, ids in pieces) - self.num_slots
     too_many = tokens - self.max_tokens
     if too_many > 0:
       pieces = self._cut(pieces, too_many, where)
     return np.asarray([i for _, ids in pieces for i in ids], np.int32)
 
-  def _ids(
+  def _pieces(
     self,
-    part: str,
     fields: Mapping[str, Any],
     vocabulary: Vocabulary,
     options: Sequence[str],
     where: str,
-  ) -> Iterator[int]:
-    if part == _SLOT:
-      yield sentinel(vocabulary, ANSWER)
-    elif part.startswith("["):
-      yield literal(vocabulary, part[1:-1])
-    elif soft := _SOFT.fullmatch(part):
-      yield from [MARK] * int(soft[1])
-    elif part == f"{{{_OPTIONS}}}":
-      for letter, option in zip(LETTERS, options, strict=False):
-        yield from self._item(letter, option, vocabulary)
-    elif part.startswith("{"):
-      name = part[1:-1]
-      text = _text(fields, name, where)
-      yield from vocabulary.encode(text)[: self.budgets.get(name)]
-    else:
-      yield from vocabulary.encode(part)
+  ) -> Iterator[tuple[str, list[int]]]:
+    """Yields the parts of a row with their tokens, each option by itself."""
+    for part in self.parts:
+      if part == f"{{{_OPTIONS}}}":
+        for letter, option in zip(LETTERS, options, strict=False):
+          yield from self._item(letter, option, vocabulary)
+      elif part == _SLOT:
+        yield part, [sentinel(vocabulary, ANSWER)]
+      elif soft := _SOFT.fullmatch(part):
+        yield part, [MARK] * int(soft[1])
+      elif part.startswith("{"):
+        text = _text(fields, part[1:-1], where)
+        yield part, self._field(part[1:-1], text, vocabulary)
+      else:
+        yield part, word_ids(vocabulary, part)
 
   def _item(
     self, letter: str, option: str, vocabulary: Vocabulary
-  ) -> Iterator[int]:
+  ) -> Iterator[tuple[str, list[int]]]:
     for part in self.item_parts:
       if part == f"{{{_OPTION}}}":
-        yield from vocabulary.encode(option)[: self.budgets.get(_OPTIONS)]
+        yield f"{{{_OPTIONS}}}", self._field(_OPTIONS, option, vocabulary)
       else:
-        yield from word_ids(vocabulary, _lettered(part, letter))
+        yield part, word_ids(vocabulary, _lettered(part, letter))
+
+  def _field(self, name: str, text: str, vocabulary: Vocabulary) -> list[int]:
+    """Returns the tokens of text of an example, without a slot of its own."""
+    ids = vocabulary.encode(text)
+    if "<extra_id_" in text:
+      first = vocabulary.vocab_size - vocabulary.extra_ids
+      ids = [vocabulary.unk_id if i >= first else i for i in ids]
+    return ids[: self.budgets.get(name)]
 
   def _cut(
     self, pieces: list[tuple[str, list[int]]], too_many: int, where: str
   ) -> list[tuple[str, list[int]]]:
-    """Takes tokens from what gives way; one of each field always stays."""
+    """Takes tokens from what gives way; one of each always stays."""
     ways = [f"{{{name}}}" for name in self.giving_way]
-    sizes = {part: len(ids) for part, ids in pieces if part in ways and ids}
+    sizes = {
+      place: len(ids)
+      for place, (part, ids) in enumerate(pieces)
+      if part in ways and ids
+    }
     room = sum(sizes.values()) - too_many
     if room < max(1, len(sizes)):
       named = " and ".join(map(repr, self.giving_way))
@@ -204,7 +227,9 @@ class Pattern:
         f"and {what} gives way; raise max_tokens, or give other fields budgets"
       )
     kept = _in_proportion(sizes, room)
-    return [(part, ids[: kept.get(part)]) for part, ids in pieces]
+    return [
+      (part, ids[: kept.get(place)]) for place, (part, ids) in enumerate(pieces)
+    ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -222,8 +247,8 @@ class PVP:
       of prompts.
 
   Raises:
-    ValueError: There is no word, or the pattern has options and this none, or
-      the other way round.
+    ValueError: There is no word; the pattern has options and this none, or the
+      other way round; or there are more options than letters.
   """
 
   pattern: Pattern
@@ -240,6 +265,8 @@ class PVP:
         f"options are {self.options!r}, and the pattern {self.pattern.text!r} "
         f"{'has' if _OPTIONS in self.pattern.fields else 'lacks'} {{options}}"
       )
+    if self.options and not isinstance(self.options, str):
+      _check_options(self.options, f"the pattern {self.pattern.text!r}")
 
   @property
   def answers(self) -> tuple[str, ...]:
@@ -247,7 +274,7 @@ class PVP:
 
     They are what rank classification compares.
     """
-    return tuple(dict.fromkeys(map(_answer, self.verbalizer.values())))
+    return answers_of(self.verbalizer)
 
   def check(self, vocabulary: Vocabulary) -> None:
     """Checks that a vocabulary can write all but the fields.
@@ -279,8 +306,8 @@ class PVP:
     `targets_pretokenized` is the word.
 
     Raises:
-      ValueError: As `Pattern.render`; or the label has no word, or the
-        vocabulary cannot write it.
+      ValueError: As `Pattern.render`; or the label has no word, the vocabulary
+        cannot write it, or it is a letter that no option has.
     """
     options = self.options
     if isinstance(options, str):
@@ -289,6 +316,11 @@ class PVP:
       fields, vocabulary, options=list(options), where=where
     )
     word = self._word(fields, where)
+    if self.options and bare(word) in tuple(LETTERS[len(options) :]):
+      raise ValueError(
+        f"{where}: the answer is the letter {bare(word)}, and there are "
+        f"{len(options)} options"
+      )
     targets = [sentinel(vocabulary, ANSWER), *word_ids(vocabulary, word)]
     targets += [sentinel(vocabulary, END)] if self.ends else []
     return {
@@ -369,6 +401,11 @@ def bare(word: str) -> str:
   return word[1:-1] if is_literal(word) else word
 
 
+def answers_of(verbalizer: Mapping[str, str]) -> tuple[str, ...]:
+  """Returns the words of a verbalizer as `PVP.answers` has them."""
+  return tuple(dict.fromkeys(map(_answer, verbalizer.values())))
+
+
 def answered(text: str) -> str:
   """Returns the word of an answer, without what stands around it."""
   return text.removeprefix(ANSWER).split(END)[0].strip()
@@ -383,13 +420,13 @@ def _split(text: str) -> list[str]:
   return [part for part in found if part]
 
 
-def _in_proportion(sizes: Mapping[str, int], room: int) -> dict[str, int]:
-  """Splits `room` over parts by their sizes; each gets one at least."""
-  total, kept = sum(sizes.values()), dict[str, int]()
-  for part, size in sizes.items():
+def _in_proportion(sizes: Mapping[int, int], room: int) -> dict[int, int]:
+  """Splits `room` over places by their sizes; each gets one at least."""
+  total, kept = sum(sizes.values()), dict[int, int]()
+  for place, size in sizes.items():
     rest = len(sizes) - len(kept) - 1
     share = round(size * room / total)
-    kept[part] = max(1, min(share, room - sum(kept.values()) - rest))
+    kept[place] = max(1, min(share, room - sum(kept.values()) - rest))
   return kept
 
 

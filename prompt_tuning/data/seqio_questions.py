@@ -59,7 +59,7 @@ def question_task(
     )
   return described.once(
     name,
-    repr((dict(inputs), dict(num_examples), seed)),
+    repr((dict(inputs), dict(num_examples), seed, vocabulary.fingerprint)),
     lambda: _add(name, inputs, vocabulary, num_examples, seed, num_workers),
   )
 

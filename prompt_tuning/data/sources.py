@@ -1,12 +1,14 @@
 """Text examples from local TSV and JSONL files, plain or compressed.
 
 A record is one line of a file: a line of TSV under the names of its header, or
-a JSON object. An example is the text pair `inputs`, `targets` made from it.
+a JSON object. An example is the text pair `inputs`, `targets` made from it. A
+corpus may be plain text as well.
 """
 
 import dataclasses
 import gzip
 import hashlib
+import itertools
 import json
 import lzma
 import pathlib
@@ -94,6 +96,34 @@ def read_records(
     yield record
   if empty:
     raise ValueError(f"{path!r} holds no records")
+
+
+def read_documents(path: str) -> Iterator[Record]:
+  """Reads a corpus: the records of a file, or the documents of plain text.
+
+  Args:
+    path: As of `read_records`; or a file ending in .txt, optionally with .gz or
+      .xz, whose documents stand apart by empty lines. They have one field,
+      `text`.
+
+  Yields:
+    One record a document, in order.
+
+  Raises:
+    ValueError: As `read_records`.
+  """
+  name = pathlib.PurePath(path)
+  if name.suffix in _COMPRESSIONS:
+    name = name.with_suffix("")
+  if name.suffix != ".txt":
+    yield from read_records(path)
+    return
+  empty = True
+  for record in _parse_text(_lines(str(path)), str(path)):
+    empty = False
+    yield record
+  if empty:
+    raise ValueError(f"{str(path)!r} holds no text")
 
 
 def digest(*columns: Iterable[str]) -> str:
@@ -228,6 +258,18 @@ def _lines(path: str) -> Iterator[str]:
     ) from error
   except OSError as error:
     raise ValueError(f"cannot read {path!r}: {error}") from error
+
+
+def _parse_text(lines: Iterator[str], path: str) -> Iterator[Record]:
+  first, found = 0, list[str]()
+  for number, line in enumerate(itertools.chain(lines, [""]), start=1):
+    if line.strip():
+      first = first or number
+      found.append(line)
+    elif found:
+      where = f"{path}, line {first}"
+      yield Record({"text": "\n".join(found)}, where=where)
+      first, found = 0, []
 
 
 def _parse_jsonl(lines: Iterator[str], path: str) -> Iterator[Record]:

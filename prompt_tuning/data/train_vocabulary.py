@@ -65,7 +65,8 @@ def sample_sentences(
   """Yields lines of a few documents of each file, cut to a bearable length.
 
   Args:
-    files: TSV or JSONL files of one document a line, see `sources`.
+    files: TSV or JSONL files of one document a line, or plain text, see
+      `sources.read_documents`.
     text_field: The field that holds the text.
     documents_of_each: Documents drawn among the first tenfold of each file.
     seed: Of the draw.
@@ -73,7 +74,7 @@ def sample_sentences(
   rng = random.Random(seed)
   for file in files:
     records = itertools.islice(
-      sources.read_records(file), 10 * documents_of_each
+      sources.read_documents(file), 10 * documents_of_each
     )
     for record in records:
       if rng.random() < 0.1:

@@ -6,6 +6,7 @@ verbalizer is a wrong answer, where rank classification would not consider it.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import cast
 
 import jax
@@ -23,7 +24,13 @@ from prompt_tuning.model.t5 import T5
 
 @dataclasses.dataclass(frozen=True)
 class AnswerToken:
-  """Shows the decoder the sentinel of the slot and takes what it says next."""
+  """Shows the decoder the sentinel of the slot and takes what it says next.
+
+  Attributes:
+    answers: The words, each behind its sentinel, see `PVP.answers`.
+  """
+
+  answers: Sequence[str]
 
   def build(
     self, model: T5, *, vocabulary: Vocabulary, lengths: FeatureLengths
@@ -31,10 +38,20 @@ class AnswerToken:
     """Returns the function; answers are the sentinel and a token.
 
     Raises:
-      ValueError: The vocabulary has no sentinels.
+      ValueError: The vocabulary has no sentinels, or writes a word as several
+        tokens, which are never taken.
     """
     del lengths
     slot = patterns.sentinel(vocabulary, patterns.ANSWER)
+    for answer in self.answers:
+      ids = vocabulary.encode(answer)
+      if len(ids) != 2:
+        raise ValueError(
+          "AnswerToken takes a single token for an answer, and the vocabulary "
+          f"{vocabulary} writes {patterns.answered(answer)!r} as {ids[1:]}; "
+          "choose another word, or rank the answers: leave out "
+          "decoding/answer_token.gin"
+        )
     compile_prompt = PromptCompiler(model)
 
     def predict(params, batch, rngs):

@@ -1,12 +1,16 @@
 """Predictions for texts that need no labels."""
 
+import dataclasses
 import enum
 import functools
+import hashlib
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from absl import logging
 
 from prompt_tuning import paths
@@ -28,9 +32,13 @@ from prompt_tuning.evaluate.predictors import (
 from prompt_tuning.model.scoring import sequence_log_likelihood
 from prompt_tuning.model.t5 import T5
 from prompt_tuning.runs import preflight
+from prompt_tuning.runs.answer_parts import AnswerParts
 from prompt_tuning.runs.evaluate import load_network, on_devices
 from prompt_tuning.runs.hardware import ALL_DEVICES, Hardware
+from prompt_tuning.runs.network import Network
 from prompt_tuning.types import Array, Batch, Float, Params, enum_member
+
+_LINES_OF_PART = 16384
 
 
 class Mode(enum.Enum):
@@ -44,8 +52,8 @@ class Mode(enum.Enum):
 class Texts(Protocol):
   """A finite list of examples, such as `FileInputs` or `TaskInputs`."""
 
-  def examples(self, vocabulary: Vocabulary) -> list[Example]:
-    """Returns the examples, tokenised."""
+  def examples(self, vocabulary: Vocabulary) -> Sequence[Example]:
+    """Returns the examples, tokenised when they are asked for or before."""
     ...
 
 
@@ -66,6 +74,9 @@ def infer(
   hardware: Hardware = ALL_DEVICES,
 ) -> None:
   """Writes a line of JSON for every input, in the order of the inputs.
+
+  Of many inputs the lines are kept in parts until all are there: the run given
+  again goes on where it was interrupted.
 
   Args:
     output_file: Where to; it appears when it is complete.
@@ -89,8 +100,8 @@ def infer(
 
   Raises:
     ValueError: If the prompt belongs to another backbone, an input is empty or
-      malformed, or it is to classify and the predictor ranks no labels; nothing
-      is written then.
+      malformed, it is to classify and the predictor ranks no labels, or parts
+      of another run are in the way; nothing is written then.
   """
   mode = enum_member(Mode, mode, name="INFER_MODE")
   check_shapes(batch_size=batch_size, length_buckets=length_buckets)
@@ -98,7 +109,7 @@ def infer(
   is_first = jax.process_index() == 0
   if is_first:
     paths.check_writable_file(output_file)
-  network, _ = load_network(
+  network, step = load_network(
     backbone,
     prompt_file,
     allow_missing_card=allow_missing_card,
@@ -113,9 +124,23 @@ def infer(
     num_prompts=network.model.num_prompts,
   )
   # Before anything is predicted, which an empty line would throw away.
-  builder.check(examples)
+  digest = _Digest()
+  builder.check(digest.watch(examples))
   if is_first:
     paths.make_writable_dir(paths.as_path(output_file).parent)
+  parts = AnswerParts(
+    output_file,
+    {
+      "backbone": network.fingerprint,
+      "tuned": tuned_dir and f"{tuned_dir}, step {step}",
+      "prompt": _prompt_digest(network),
+      "inputs": digest.hex,
+      "feature_lengths": dataclasses.asdict(lengths),
+      **{"batch_size": batch_size, "length_buckets": length_buckets},
+      **{"mode": mode.value, "predictor": repr(predictor), "seed": seed},
+    },
+    num_lines=len(examples),
+  )
   network, params = on_devices(
     network, hardware, lengths=lengths, batch_size=batch_size
   )
@@ -126,22 +151,57 @@ def infer(
     predictor=predictor,
     mode=mode,
   )
-  lines: list[str] = [""] * len(examples)
+  batches_of_part = max(1, _LINES_OF_PART // batch_size)
   batches = evaluation_batches(
-    examples, builder, batch_size=batch_size, length_buckets=length_buckets
+    examples,
+    builder,
+    batch_size=batch_size,
+    length_buckets=length_buckets,
+    skip=parts.num_parts * batches_of_part,
   )
-  for batch, answers in over_devices.answers(
-    answer, params, batches, seed=seed
-  ):
-    for index, value in batch.by_example(answers.tolist()):
-      text = examples[index].get("inputs_pretokenized")
-      found = _found(value, mode, backbone.vocabulary, predictor)
-      lines[index] = json.dumps({"inputs": text, **found}, ensure_ascii=False)
-  if is_first:
-    paths.write_text(output_file, "".join(f"{line}\n" for line in lines))
+  answered = over_devices.answers(answer, params, batches, seed=seed)
+  while part := list(itertools.islice(answered, batches_of_part)):
+    lines = {}
+    for batch, answers in part:
+      for index, value in batch.by_example(answers.tolist()):
+        text = examples[index].get("inputs_pretokenized")
+        found = _found(value, mode, backbone.vocabulary, predictor)
+        lines[index] = json.dumps({"inputs": text, **found}, ensure_ascii=False)
+    parts.add(lines)
+  parts.finish()
   logging.info(
-    "Wrote %d lines to %s. %s", len(lines), output_file, builder.summary()
+    "Wrote %d lines to %s. %s", len(examples), output_file, builder.summary()
   )
+
+
+class _Digest:
+  """A digest of examples that are looked at one by one."""
+
+  def __init__(self):
+    self._sha = hashlib.sha256()
+
+  def watch(self, examples: Iterable[Example]) -> Iterator[Example]:
+    """Passes examples on."""
+    for example in examples:
+      for key in ("inputs", "targets", "prompt_index"):
+        value = np.asarray(example.get(key, ()), np.int32)
+        self._sha.update(f"{value.size};".encode() + value.tobytes())
+      yield example
+
+  @property
+  def hex(self) -> str:
+    """What came by, in short."""
+    return self._sha.hexdigest()[:16]
+
+
+def _prompt_digest(network: Network) -> str | None:
+  """Returns a digest of the prompt, which no backbone's fingerprint has."""
+  module = network.model.prompt
+  if module is None:
+    return None
+  array = np.asarray(network.params["prompt"]["embedding"])
+  text = f"{array.shape};{network.layout};{module.attention}"
+  return hashlib.sha256(text.encode() + array.tobytes()).hexdigest()[:16]
 
 
 def _found(

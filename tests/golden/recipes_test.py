@@ -72,7 +72,6 @@ EXTRA = {
     "TASK_FILES={'train': 'train.jsonl'}",
     "PATTERN='{sentence} It was<X>[.]'",
     "VERBALIZER={'0': 'bad', '1': 'good'}",
-    "ANSWERS=('<extra_id_0> bad', '<extra_id_0> good')",
   ),
   "tasks/ppt.gin": (
     "TASK_FILES={'train': 'train.jsonl'}",
@@ -82,6 +81,7 @@ EXTRA = {
     "MIXTURE_FILES={'cb': {'train': 'train.jsonl'}}",
   ),
   "tasks/small_world_ppt.gin": ("PPT_TASK='sentiment'",),
+  "decoding/answer_token.gin": ("ANSWERS=('<extra_id_0> bad',)",),
   "prompts/pretrained.gin": ("of_format.wanted='unified'",),
   "prompts/sampled_words.gin": ("PROMPT_WORDS=('bad', 'good')",),
   "prompts/words.gin": ("PROMPT_WORDS=('commonsense', 'reading')",),

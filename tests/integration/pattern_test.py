@@ -23,13 +23,11 @@ VERBALIZER = {"0": "clara harbour", "1": "good"}
 PLAIN = {
   "PATTERN": "{sentence}<X>",
   "VERBALIZER": VERBALIZER,
-  "ANSWERS": ("<extra_id_0> clara harbour", "<extra_id_0> good"),
 }
 UNIFIED = {
   "PATTERN": "{sentence}[?]{options}[?]which one<X>",
   "VERBALIZER": {"0": "[A]", "1": "[B]"},
   "OPTIONS": ("clara harbour", "good"),
-  "ANSWERS": ("<extra_id_0>A", "<extra_id_0>B"),
 }
 MARKED = PLAIN | {
   "PATTERN": "{soft:1}{sentence}{soft:2}<X>",
@@ -98,8 +96,6 @@ def run(folder, model_dir, *recipes, **settings):
 )
 def test_it_is_trained_on_and_judged(folder, tmp_path, name, settings, recipes):
   given = {"TASK_NAME": f"pattern_{name}", **settings}
-  if recipes:
-    given.pop("ANSWERS")  # Only ranking asks for them.
   result = run(folder, tmp_path, "tasks/pattern.gin", *recipes, **given)
   assert result.step == 3
   assert 0 <= result.metrics[f"pattern_{name}/accuracy"] <= 100
@@ -124,7 +120,8 @@ def test_the_answer_token_is_the_likeliest_behind_the_slot():
   model = fakes.tiny_model(vocab_size=1024)
   params = fakes.tiny_params(model)
   lengths = FeatureLengths(inputs=8, targets=2)
-  predict = AnswerToken().build(model, vocabulary=VOCABULARY, lengths=lengths)
+  predictor = AnswerToken(answers=("<extra_id_0> good", "<extra_id_0> bad"))
+  predict = predictor.build(model, vocabulary=VOCABULARY, lengths=lengths)
   inputs = np.random.default_rng(0).integers(3, 500, (5, 8)).astype(np.int32)
   slot = patterns.sentinel(VOCABULARY, patterns.ANSWER)
   shown = np.tile(np.asarray([[0, slot]], np.int32), (5, 1))
@@ -132,6 +129,17 @@ def test_the_answer_token_is_the_likeliest_behind_the_slot():
   found = predict(params, {"encoder_input_tokens": inputs}, jax.random.key(0))
   np.testing.assert_array_equal(found[:, 0], slot)
   np.testing.assert_array_equal(found[:, 1], np.argmax(logits[:, 1], axis=-1))
+
+
+def test_an_answer_of_several_tokens_is_never_one(folder, tmp_path):
+  with pytest.raises(ValueError, match="writes 'clara harbour' as"):
+    run(
+      folder,
+      tmp_path / "run",
+      *("tasks/pattern.gin", "decoding/answer_token.gin"),
+      **PLAIN | {"TASK_NAME": "pattern_of_two_pieces"},
+    )
+  assert not (tmp_path / "run").exists()
 
 
 def test_in_seqio_it_has_the_same_examples(folder):

@@ -22,6 +22,7 @@ from prompt_tuning.prompts import initializers
 from prompt_tuning.prompts.artifact import load_prompt
 from prompt_tuning.prompts.spec import PromptSpec
 from prompt_tuning.runs import (
+  answer_parts,
   evaluate,
   final_export,
   infer,
@@ -264,6 +265,46 @@ def test_infer_answers_every_line_in_order(
   known = tuned / "inference_eval" / "integration_runs_toy-000004.jsonl"
   expected = [json.loads(line) for line in known.read_text().splitlines()]
   assert [a["predict"] for a in answers] == [e["prediction"] for e in expected]
+
+
+@pytest.mark.parametrize("length_buckets", [1, 3])
+def test_infer_goes_on_where_it_was_interrupted(
+  tuned, backbone, folder, tmp_path, monkeypatch, caplog, length_buckets
+):
+  monkeypatch.setattr(infer, "_LINES_OF_PART", 8)
+  arguments = {
+    "backbone": backbone,
+    "inputs": FileInputs(
+      file=str(folder / "validation.jsonl"), inputs="{text}"
+    ),
+    "feature_lengths": LENGTHS,
+    "batch_size": 4,
+    "length_buckets": length_buckets,
+    "predictor": RankClassification(labels=LABELS),
+    "prompt_file": str(tuned / "prompts" / "prompt_4.npy"),
+  }
+  whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+  infer.infer(output_file=str(whole), **arguments)
+  add, added = answer_parts.AnswerParts.add, []
+
+  def interrupted(self, lines):
+    if len(added) == 2:
+      raise KeyboardInterrupt
+    added.append(lines)
+    add(self, lines)
+
+  monkeypatch.setattr(answer_parts.AnswerParts, "add", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    infer.infer(output_file=str(cut), **arguments)
+  assert not cut.exists()
+  monkeypatch.setattr(answer_parts.AnswerParts, "add", add)
+  with pytest.raises(ValueError, match=r"parts of another run .*\n  seed: 0"):
+    infer.infer(output_file=str(cut), **arguments, seed=1)
+  with caplog.at_level("INFO", logger="absl"):
+    infer.infer(output_file=str(cut), **arguments)
+  assert f"16 of {len(whole.read_text().splitlines())} lines" in caplog.text
+  assert cut.read_bytes() == whole.read_bytes()
+  assert {path.name for path in tmp_path.iterdir()} == {cut.name, whole.name}
 
 
 def test_infer_scores_targets(tuned, backbone, folder, tmp_path):

@@ -84,8 +84,9 @@ def read_documents(
   The folder appears only when it is complete.
 
   Args:
-    files: TSV or JSONL files of one document a line. The text of one is a
-      string, which is cut into sentences, or in JSONL a list of them.
+    files: TSV or JSONL files of one document a line, or plain text, see
+      `sources.read_documents`. The text of one is a string, which is cut into
+      sentences, or in JSONL a list of them.
     vocabulary: Counts tokens.
     output: The local folder.
     text_field: The field that holds the text.
@@ -207,7 +208,7 @@ def _cut(texts: Iterable[Any], *, vocabulary: Vocabulary) -> _Cut:
 
 def _texts(files: Sequence[str], text_field: str) -> Iterator[Any]:
   for file in files:
-    for record in sources.read_records(file):
+    for record in sources.read_documents(file):
       text = record[text_field]
       is_list = isinstance(text, list) and all(isinstance(s, str) for s in text)
       if not is_list and not isinstance(text, str):

@@ -11,7 +11,7 @@ import functools
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from absl import logging
@@ -62,8 +62,10 @@ class SentenceInputs:
     """What to call them in a log."""
     return "sentences"
 
-  def examples(self, vocabulary: Vocabulary) -> list[Example]:
+  def examples(self, vocabulary: Vocabulary) -> Sequence[Example]:
     """Returns the sentences in their order, those of 5 to 256 tokens.
+
+    They are cut out of the text when they are asked for.
 
     Raises:
       ValueError: A file is malformed, the cache is another's, or no sentence is
@@ -90,15 +92,42 @@ class SentenceInputs:
     pattern = Pattern(
       text=self.pattern, gives_way="sentence", max_tokens=self.max_tokens
     )
-    end = np.asarray([vocabulary.eos_id], np.int32)
-    found = []
-    for number in numbers:
-      text = documents.sentence(int(number))
-      ids = pattern.render({"sentence": text}, vocabulary)
+    return _Sentences(documents, numbers, pattern, vocabulary)
+
+
+class _Sentences(Sequence[Example]):
+  """Rows of sentences, made when they are asked for: a corpus may be large."""
+
+  def __init__(
+    self,
+    documents: documents_lib.Documents,
+    numbers: np.ndarray,
+    pattern: Pattern,
+    vocabulary: Vocabulary,
+  ):
+    self._documents, self._numbers = documents, numbers
+    self._pattern, self._vocabulary = pattern, vocabulary
+
+  def __len__(self) -> int:
+    return self._numbers.size
+
+  @overload
+  def __getitem__(self, index: int) -> Example: ...
+
+  @overload
+  def __getitem__(self, index: slice) -> Sequence[Example]: ...
+
+  def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
+    if isinstance(index, slice):
+      return [self[n] for n in range(len(self))[index]]
+    text = self._documents.sentence(int(self._numbers[index]))
+    return {
+      "inputs": self._pattern.render({"sentence": text}, self._vocabulary),
       # Nobody reads the target; a row has to have one.
-      row = {"inputs": ids, "targets": end, "inputs_pretokenized": text}
-      found.append({**row, WHOLE: True})
-    return found
+      "targets": np.asarray([self._vocabulary.eos_id], np.int32),
+      "inputs_pretokenized": text,
+      WHOLE: True,
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +167,11 @@ class PseudoLabelInputs:
       raise ValueError(
         "PseudoLabelInputs.thresholds: expected one for each label of the "
         f"verbalizer, {sorted(self.verbalizer)}, got {dict(self.thresholds)}"
+      )
+    if not all(0 <= limit < 1 for limit in self.thresholds.values()):
+      raise ValueError(
+        "PseudoLabelInputs.thresholds must be from 0 to below 1, for a "
+        f"sentence is taken above its threshold, got {dict(self.thresholds)}"
       )
 
   @property
@@ -218,7 +252,7 @@ class PseudoLabelInputs:
       )
     given = record[self.confidence_field]
     try:
-      confidence = float(given)
+      confidence = math.nan if isinstance(given, bool) else float(given)
     except (TypeError, ValueError):
       confidence = math.nan
     if not isinstance(text, str) or not 0 <= confidence <= 1:

@@ -123,7 +123,7 @@ class PretrainingInputs:
     del lengths
     self._check_words(vocabulary)
     for file in self.files:
-      next(sources.read_records(file))
+      next(sources.read_documents(file))
 
   @property
   def _min_characters(self) -> int:

@@ -97,7 +97,8 @@ class Wording:
       pattern=Pattern(
         text=self.choice,
         budgets={"query": query, "options": option},
-        gives_way="query",
+        # Never with the paper's rows, which the budgets fill at most.
+        gives_way=("query", "options"),
         max_tokens=_least((768 if is_unified else 1024) - _SOFT, max_tokens),
         item=self.item,
       ),

@@ -6,7 +6,15 @@ import logging
 import numpy as np
 import pytest
 
+from prompt_tuning import paths
 from prompt_tuning.data.few_shot import FewShot, Part
+from prompt_tuning.data.pattern_tasks import PatternTask
+from prompt_tuning.data.patterns import PVP, Pattern
+from prompt_tuning.data.vocabularies import SentencePieceVocabulary
+
+VOCABULARY = SentencePieceVocabulary(
+  str(paths.embedded_dir() / "sentencepiece.model")
+)
 
 
 class Task:
@@ -126,6 +134,40 @@ def test_parts_of_other_sizes(num_train):
 def test_too_few_examples(sizes, message):
   with pytest.raises(ValueError, match=message):
     both(split(**sizes))
+
+
+def test_a_class_without_examples():
+  rows = [{**row, "targets_pretokenized": row["name"]} for row in split(a=99)]
+  with pytest.raises(ValueError, match=r"there is no example of \['b'\]"):
+    both(rows, labels=["a", "b"])
+
+
+@pytest.mark.parametrize("options", [(), ("no", "yes"), "choices"])
+def test_a_class_of_a_pattern_without_examples(options):
+  """But letters of an example's own options are no classes."""
+  words = {"0": "A", "1": "B"} if options else {"0": "no", "1": "yes"}
+  text = "{text}{options}<X>" if options else "{text}<X>"
+  rows = [
+    {"text": "film " * (n + 1), "label": "0", "choices": ["no", "yes"]}
+    for n in range(99)
+  ]
+  task = PatternTask(
+    name="toy",
+    splits={"train": lambda: rows},
+    vocabulary=VOCABULARY,
+    pvp=PVP(
+      pattern=Pattern(text=text, item="{letter}{option}"),
+      verbalizer=words,
+      options=options,
+    ),
+  )
+  view = FewShot(part="train")
+  if options == "choices":
+    assert len(view.examples(task, "train")) == 32
+    return
+  word = "'B'" if options else "'yes'"
+  with pytest.raises(ValueError, match=rf"there is no example of \[{word}\]"):
+    view.examples(task, "train")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Patterns: what they are made of, what gives way, and what is no pattern."""
 
+import pathlib
 import random
 
 import numpy as np
@@ -20,6 +21,13 @@ SLOT = VOCABULARY.encode(ANSWER)[0]
 CHOICE = "{sentence}[?]{options}[?]which one<X>"
 WORDS = ("film", "good", "first", "second", "music", "which", "one", "yes")
 LETTER_IDS = [VOCABULARY.encode(ANSWER + c)[1] for c in "ABCD"]
+# Of real text, with all sixteen letters.
+REAL = SentencePieceVocabulary(
+  str(
+    pathlib.Path(__file__).parents[3]
+    / "docs/results/ladder/sentencepiece.model"
+  )
+)
 
 
 def pair(text="{sentence} is<X>[.]", **settings):
@@ -79,6 +87,60 @@ def test_slot_options_and_other_fields_outlive_any_cut(seed):
   assert kept >= 1
   assert ids == uncut[:kept] + uncut[kept + lost :]
   assert all(ids.count(letter) == 1 for letter in LETTER_IDS[:count])
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_every_option_outlives_any_cut_where_options_give_way(seed):
+  """Whatever the texts and the row, down to a token for each."""
+  rng = random.Random(seed)
+
+  def words(most):
+    return " ".join(rng.choices(WORDS, k=rng.randint(1, most)))
+
+  count = rng.randint(2, 16)
+  options = [words(60) for _ in range(count)]
+  fields = {"query": words(300)}
+  text = "{query}[?]{options}[?]The correct one is<X>"
+  whole = Pattern(text=text, max_tokens=100_000)
+  uncut = whole.render(fields, REAL, options=options).tolist()
+  query, texts = REAL.encode(fields["query"]), [*map(REAL.encode, options)]
+  tail = REAL.encode("The correct one is")
+  # The query, two marks, four tokens of each option, the words and the slot.
+  least = 1 + 2 + 4 * count + len(tail) + 1
+  most = rng.randint(least, least + 200)
+  pattern = Pattern(text=text, gives_way=("query", "options"), max_tokens=most)
+  ids = pattern.render(fields, REAL, options=options).tolist()
+  assert len(ids) <= most
+  if len(uncut) <= most:
+    assert ids == uncut
+  slot = REAL.encode(ANSWER)[0]
+  assert ids[-len(tail) - 1 :] == [*tail, slot]
+  assert ids.count(slot) == 1
+  # Each letter is followed by the beginning of its option.
+  letters = [REAL.encode(ANSWER + c)[1] for c in LETTERS[:count]]
+  stop = REAL.encode(ANSWER + ".")[1]
+  place = -1
+  for letter, option in zip(letters, texts, strict=True):
+    place = next(
+      n
+      for n in range(place + 1, len(ids))
+      if ids[n : n + 3] == [letter, stop, option[0]]
+    )
+  assert ids[0] == query[0]
+
+
+def test_a_field_that_stands_twice_is_cut_twice():
+  pattern = Pattern(text="{a}<X>{a}", gives_way="a", max_tokens=9)
+  ids = pattern.render({"a": "film " * 8}, VOCABULARY).tolist()
+  assert len(ids) == 9
+  assert ids.index(SLOT) == 4
+
+
+def test_a_sentinel_in_a_field_is_no_slot():
+  fields = {"sentence": f"film {ANSWER} good", "label": 1}
+  ids = pair().example(fields, VOCABULARY)["inputs"].tolist()
+  assert ids.count(SLOT) == 1
+  assert ids.index(SLOT) > ids.index(VOCABULARY.encode("good")[0])
 
 
 def test_budgets_cut_a_field_and_every_option():
@@ -141,6 +203,13 @@ def test_soft_tokens_stand_in_a_pattern():
     (lambda: pair("<X>{sentence}<X>"), "one answer slot <X>, it has 2"),
     (lambda: pair(gives_way="text"), "no field 'text' to cut"),
     (lambda: pair(budgets={"text": 3}), "no field 'text' to cut"),
+    (lambda: pair("{sen tence}<X>"), "a brace of no field; fields are"),
+    (lambda: pair("{sentence}}<X>"), "a brace of no field; fields are"),
+    (lambda: pair(budgets={"sentence": 0}), "'sentence' must be a positive"),
+    (
+      lambda: pair(CHOICE, options=["yes"] * 17),
+      "a choice has 2 to 16 options, got 17",
+    ),
     (lambda: pair(verbalizer={}), "needs a word for each label"),
     (lambda: pair(CHOICE), "options are .* has {options}"),
     (lambda: pair(options=("a", "b")), "lacks {options}"),
@@ -178,6 +247,11 @@ def test_what_is_no_pair(make, message):
       {"text": CHOICE, "options": "choices"},
       {"sentence": "film", "label": 1, "choices": ["yes"] * 17},
       "a choice has 2 to 16 options, got 17",
+    ),
+    (
+      {"text": CHOICE, "options": "choices", "verbalizer": {"2": "[C]"}},
+      {"sentence": "film", "label": 2, "choices": ["yes", "good"]},
+      "here: the answer is the letter C, and there are 2 options",
     ),
   ],
 )

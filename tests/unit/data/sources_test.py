@@ -229,3 +229,22 @@ def test_tokenized_examples_end_with_the_end_of_sequence():
   assert example["inputs_pretokenized"] == "hi"
   assert example["targets_pretokenized"] == "é"
   assert example["prompt_index"] == 2
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+def test_plain_text_is_documents_apart_by_empty_lines(tmp_path, suffix):
+  text = "\n\nOne.\nTwo.\n \n\nThree.\r\n\nFour.\n"
+  path = _write(tmp_path / f"corpus.txt{suffix}", text)
+  records = list(sources.read_documents(path))
+  assert [r["text"] for r in records] == ["One.\nTwo.", "Three.", "Four."]
+  assert records[1].where == f"{path}, line 7"
+
+
+def test_documents_of_records_are_their_records(tmp_path):
+  path = _write(tmp_path / "a.jsonl", '{"text": "One."}\n{"text": "Two."}\n')
+  assert [r["text"] for r in sources.read_documents(path)] == ["One.", "Two."]
+
+
+def test_plain_text_of_nothing(tmp_path):
+  with pytest.raises(ValueError, match=r"a\.txt' holds no text"):
+    list(sources.read_documents(_write(tmp_path / "a.txt", "\n \n")))

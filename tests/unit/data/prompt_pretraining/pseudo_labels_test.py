@@ -7,6 +7,7 @@ import pytest
 
 from prompt_tuning import paths
 from prompt_tuning.data.features import FeatureLengths
+from prompt_tuning.data.prompt_pretraining import documents as documents_lib
 from prompt_tuning.data.prompt_pretraining.pseudo_labels import (
   THRESHOLDS,
   PseudoLabelInputs,
@@ -123,6 +124,7 @@ def test_by_default_labels_are_the_five_words_of_infer(tmp_path):
       "line 401: .*number from 0 to 1 in 'confidence', got",
     ),
     ({"confidence": "sure"}, "and 'sure'"),
+    ({"confidence": True}, "and True"),
     ({"inputs": 3}, "expected text in the field 'inputs'"),
     ({"label": None}, "field 'label' is null"),
   ],
@@ -150,6 +152,8 @@ def test_words_are_checked_before_anything_is_read():
     made.check(VOCABULARY, LENGTHS)
   with pytest.raises(ValueError, match="one for each label of the verbalizer"):
     inputs("absent.jsonl", thresholds={"0": 0.5})
+  with pytest.raises(ValueError, match="must be from 0 to below 1, for a"):
+    inputs("absent.jsonl", thresholds={"0": 0.5, "1": 1.0})
 
 
 def test_sentences_to_label_are_those_of_the_documents(tmp_path):
@@ -190,3 +194,25 @@ def test_sentences_to_label_are_those_of_the_documents(tmp_path):
     e["inputs_pretokenized"] for e in found
   }
   assert np.asarray(some[0]["targets"]).size == 1
+  assert [e["inputs_pretokenized"] for e in some[1:3]] == [
+    some[n]["inputs_pretokenized"] for n in (1, 2)
+  ]
+
+
+def test_sentences_of_plain_text_are_those_of_records(tmp_path):
+  documents = ["The film was good. No.\nThe plot was bad.", "The book was it."]
+  (tmp_path / "a.txt").write_text("\n\n".join(documents) + "\n")
+  rows = [json.dumps({"text": text}) + "\n" for text in documents]
+  (tmp_path / "a.jsonl").write_text("".join(rows))
+  plain, records = (
+    documents_lib.read_documents(
+      [str(tmp_path / f"a.{kind}")],
+      VOCABULARY,
+      tmp_path / kind,
+      num_workers=1,
+    )
+    for kind in ("txt", "jsonl")
+  )
+  np.testing.assert_array_equal(plain.text, records.text)
+  np.testing.assert_array_equal(plain.document_ends, [3, 4])
+  np.testing.assert_array_equal(plain.sentence_ends, records.sentence_ends)
