@@ -228,7 +228,9 @@ def _caching(recipe):
   files, given = ["runs/cache_task.gin"], ["CACHE_DIR='cached'"]
   if recipe.startswith("tasks/"):
     files.append(recipe)
-    given += [WEIGHTS[1], *CORPUS[3:5]]
+    is_labelled = "labelled" in recipe
+    labelled = ["LABELLED_FILES=['labelled.jsonl']"]
+    given += [WEIGHTS[1], *(labelled if is_labelled else CORPUS[3:5])]
   else:
     given.append("MIXTURE_OR_TASK_NAME='task'")
   return files, given, seqio_cache.cache_task
@@ -238,7 +240,7 @@ def _setting(recipe):
   """Returns (files, bindings, entry) of a whole run that uses the recipe."""
   if recipe.startswith("papers/ladder/"):
     return _ladder(recipe)
-  if recipe in ("tasks/questions.gin", "runs/cache_task.gin"):
+  if "questions.gin" in recipe or recipe == "runs/cache_task.gin":
     return _caching(recipe)
   if "/full_data/" in recipe:
     files = [*T5, TUNE, "tasks/ppt.gin", recipe]

@@ -11,6 +11,9 @@ from prompt_tuning import config, paths  # noqa: E402
 from prompt_tuning.data import seqio_cache, seqio_input  # noqa: E402
 from prompt_tuning.data.features import FeatureLengths  # noqa: E402
 from prompt_tuning.data.inputs import TaskInputs  # noqa: E402
+from prompt_tuning.data.prompt_pretraining.pseudo_labels import (  # noqa: E402
+  PseudoLabelInputs,
+)
 from prompt_tuning.data.prompt_pretraining.stream import (  # noqa: E402
   PretrainingInputs,
 )
@@ -78,40 +81,61 @@ def test_nothing_is_left_of_a_task_that_breaks_off(add_task, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("restored_cache_dirs")
-def test_questions_are_cached_by_a_recipe(tmp_path):
+def running_text(folder):
+  """Returns a recipe of questions about documents, its macros and inputs."""
   documents = [
     {"text": [f"the film was good . {d} {n}" for n in range(8)]}
     for d in range(200)
   ]
-  corpus = tmp_path / "corpus.jsonl"
+  corpus, sentences = folder / "corpus.jsonl", str(folder / "sentences")
   corpus.write_text("".join(json.dumps(row) + "\n" for row in documents))
-  macros = {
+  macros = {"CORPUS_FILES": [str(corpus)], "CORPUS_CACHE": sentences}
+  inputs = PretrainingInputs(
+    files=[str(corpus)], cache=sentences, form="next_sentence_prediction"
+  )
+  return "tasks/questions.gin", macros, inputs
+
+
+def pseudo_labels(folder):
+  rows = [
+    {"inputs": f"the film . {n}", "label": word, "confidence": 0.9}
+    for word in ("bad", "good")
+    for n in range(99)
+  ]
+  file = folder / "labelled.jsonl"
+  file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  words = {"verbalizer": {word: word for word in ("bad", "good")}}
+  words["thresholds"] = dict.fromkeys(("bad", "good"), 0.5)
+  macros = {key.upper(): value for key, value in words.items()}
+  inputs = PseudoLabelInputs(files=[str(file)], **words)
+  macros["LABELLED_FILES"] = [str(file)]
+  return "tasks/labelled_questions.gin", macros, inputs
+
+
+@pytest.mark.usefixtures("restored_cache_dirs")
+@pytest.mark.parametrize("of", [running_text, pseudo_labels])
+def test_questions_are_cached_by_a_recipe(tmp_path, of):
+  recipe, macros, inputs = of(tmp_path)
+  macros |= {
     "VOCABULARY_PATH": WORDS,
-    "CORPUS_FILES": [str(corpus)],
-    "CORPUS_CACHE": str(tmp_path / "sentences"),
     "CACHE_DIR": str(tmp_path / "cached"),
     "TASK_NAME": "questions_cached",
     "NUM_QUESTIONS": {"train": 20, "validation": 5},
   }
   config.parse(
-    ["runs/cache_task.gin", "tasks/questions.gin"],
+    ["runs/cache_task.gin", recipe],
     [f"{key}={value!r}" for key, value in macros.items()],
     entry=seqio_cache.cache_task,
   )
   try:
     config.call(seqio_cache.cache_task)
-    inputs = TaskInputs(
+    task = TaskInputs(
       task="questions_cached",
       use_cached=True,
       cache_dirs=[str(tmp_path / "cached")],
     )
-    cached = inputs.examples(VOCABULARY)
-    stream = PretrainingInputs(
-      files=[str(corpus)],
-      cache=str(tmp_path / "sentences"),
-      form="next_sentence_prediction",
-    ).stream(VOCABULARY, LENGTHS, seed=0)
+    cached = task.examples(VOCABULARY)
+    stream = inputs.stream(VOCABULARY, LENGTHS, seed=0)
     assert len(cached) == 20
     for number, example in enumerate(cached):
       for key in ("inputs", "targets"):
