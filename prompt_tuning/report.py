@@ -31,7 +31,7 @@ def define_flags() -> None:
     [],
     "Another metric than the experiment's, <task>/<metric>, or, of the final "
     "evaluation, final_eval/<task>/<metric>. May be repeated: a table each; "
-    "the first is drawn.",
+    "the first is drawn, and in report.csv.",
   )
   flags.DEFINE_string(
     "output", None, "Where to write; needed for several experiments."

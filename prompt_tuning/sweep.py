@@ -81,17 +81,39 @@ def main(argv: list[str]) -> None:
     with execution.alone(folder):
       jobs_lib.write_record(folder, grid, jobs)
       outcome = execution.run(folder, jobs)
-      print(reporting.write([folder], with_figure=_can_draw()))
+      fault = _report(folder)
   except KeyboardInterrupt:
     raise SystemExit(
       "Interrupted; the command given again goes on where this stands."
     ) from None
+  faults = [] if fault is None else [f"There is no report: {fault}"]
   if outcome.failed:
-    raise ValueError(
+    # What broke off is why, and comes first.
+    faults.insert(
+      0,
       f"{len(outcome.failed)} of {len(jobs)} jobs broke off: "
       f"{', '.join(outcome.failed)}. The log says why; the command given again "
-      "tries them again."
+      "tries them again.",
     )
+  if faults:
+    raise ValueError("\n".join(faults))
+
+
+def _report(folder: str) -> ValueError | None:
+  """Writes and prints the report; returns why there is none, if there is none.
+
+  It has a figure where matplotlib is, and the log says so where it is not.
+  """
+  if not figure.is_available():
+    logging.warning(
+      "report.png is not drawn, for want of matplotlib: pip install "
+      "'prompt-tuning[report]', then `python -m prompt_tuning.report`."
+    )
+  try:
+    print(reporting.write([folder], with_figure=figure.is_available()))
+  except ValueError as error:
+    return error
+  return None
 
 
 def read_grid(recipe: str) -> Grid:
@@ -109,16 +131,6 @@ def _entry(program: Program) -> Callable[..., Any]:
   from prompt_tuning.runs import evaluate, train
 
   return evaluate.evaluate if program is Program.EVAL else train.train
-
-
-def _can_draw() -> bool:
-  """Returns whether the report gets a figure; says so where it does not."""
-  if not figure.is_available():
-    logging.warning(
-      "report.png is not drawn, for want of matplotlib: pip install "
-      "'prompt-tuning[report]', then `python -m prompt_tuning.report`."
-    )
-  return figure.is_available()
 
 
 def _exit(number: int, frame: Any) -> None:

@@ -16,6 +16,8 @@ from prompt_tuning.sweeps.grid import Grid, Point, Program
 
 RECORD = "sweep.json"
 DONE = "done.json"
+# How runs are compared, which does not change them.
+_COMPARES = ("about", "metric", "larger_is_better")
 
 WithoutEffect = Callable[[Sequence[str], Sequence[str]], Mapping[str, str]]
 """`config.without_effect` of recipes and settings, for one program."""
@@ -151,21 +153,26 @@ def write_record(
 ) -> None:
   """Writes what belongs to the experiment, for a report to know.
 
+  How its runs are compared may be another than before: they stay as they are.
+
   Raises:
     ConfigError: The folder holds another experiment.
   """
   record = _record(grid, jobs)
   path = paths.as_path(folder) / RECORD
   if paths.exists(path):
-    kept = json.loads(paths.read_text(path))
-    changed = [key for key in record if kept.get(key) != record[key]]
+    kept = read_json(path)
+    changed = [
+      key
+      for key in record
+      if key not in _COMPARES and kept.get(key) != record[key]
+    ]
     if changed:
       raise ConfigError(
         f"{path} is of another experiment: it has other {', '.join(changed)}"
         f"{_first_difference(kept, record)}. Name another --sweep_dir, or give "
         "the command again as it was."
       )
-    return
   paths.make_writable_dir(folder)
   paths.write_text(path, json.dumps(record, indent=2) + "\n")
 
@@ -200,7 +207,7 @@ def read_record(folder: paths.PathLike) -> dict[str, Any]:
       f"{folder} holds no {RECORD}; name a folder that prompt_tuning.sweep has "
       "written."
     )
-  return read_json(path, "jobs", "axes", "repeats", "metric", "about")
+  return read_json(path, "jobs", "axes", "repeats", *_COMPARES)
 
 
 def read_json(path: paths.PathLike, *keys: str) -> dict[str, Any]:

@@ -20,7 +20,8 @@ def write(
   Args:
     folders: Of experiments, each with a last name of its own.
     output: Where to; by default into the first folder.
-    metrics: A table each, the first is drawn; by default the experiment's own.
+    metrics: A table each, of which report.csv and the figure have the first; by
+      default the experiment's own.
     with_figure: Whether to draw, where a point of the grid is whole.
 
   Raises:
@@ -41,6 +42,8 @@ def write(
     for job in record["jobs"]
   ]
   place = paths.make_writable_dir(output or folders[0])
+  # An older figure is of other results.
+  (place / "report.png").unlink(missing_ok=True)
   if picture is not None:
     paths.write_bytes(place / "report.png", picture)
   paths.write_text(place / "report.md", table)

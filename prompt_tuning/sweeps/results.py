@@ -164,7 +164,8 @@ def _read_all(
   if unmeasured and not ended:
     raise ValueError(
       f"no run has an evaluation with {metric!r}; {unmeasured[0]} is "
-      "one of them. Name a metric that they have in Grid.metric"
+      "one of them. Name a metric that they have in Grid.metric, and give the "
+      "command again: what has run is not run again"
     )
   cells = []
   for labels in itertools.product(*(record["axes"][name] for name in axes)):
@@ -289,7 +290,8 @@ def _values(folder: Any, metric: str) -> dict[int, float]:
   """Returns a metric by step; of a final evaluation, the last that there is."""
   if paths.exists(folder / _EVALUATED):
     found = jobs.read_json(folder / _EVALUATED)
-    return {0: float(found[metric])} if metric in found else {}
+    where = f"{folder / _EVALUATED}"
+    return {0: _number(found, metric, where)} if metric in found else {}
   is_final = metric.startswith(_FINAL)
   scope, _, name = metric.rpartition("/")
   scope = scope if is_final else _WHILE_TRAINING + scope
@@ -299,12 +301,25 @@ def _values(folder: Any, metric: str) -> dict[int, float]:
   for place, text in enumerate(lines, start=1):
     line = jobs.parse_json(text, "scope", "step", where=f"{path}:{place}")
     if line["scope"] == scope and name in line:
-      value = line[name]
-      number = math.nan if value is None else float(value)
+      number = _number(line, name, f"{path}:{place}")
       # A run that was prolonged has an older one before it.
       values = {} if is_final else values
       values[line["step"]] = number
   return values
+
+
+def _number(found: Mapping[str, Any], name: str, where: str) -> float:
+  """Returns a metric, NaN where it is not finite.
+
+  Raises:
+    ValueError: It is no number.
+  """
+  value = found[name]
+  if value is None:
+    return math.nan
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    raise ValueError(f"{where} is damaged: {name!r} is {value!r}, no number")
+  return float(value) if math.isfinite(value) else math.nan
 
 
 def _parameters(folder: Any) -> tuple[int | None, float | None]:

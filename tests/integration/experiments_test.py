@@ -12,7 +12,7 @@ from prompt_tuning import config, paths
 from prompt_tuning.checkpoints import t5x
 from prompt_tuning.config import members
 from prompt_tuning.data.prompt_pretraining.wording import Format
-from prompt_tuning.runs import evaluate, train
+from prompt_tuning.runs import evaluate, neighbors, train
 from prompt_tuning.sweeps import jobs as sweep_jobs
 from prompt_tuning.sweeps.grid import Grid
 from prompt_tuning.tasks.small_world import reports
@@ -248,3 +248,107 @@ def test_its_first_steps(
   assert metric in result.metrics
   if "runs/transfer.gin" in recipes:
     assert "target_mrpc_from_qqp/accuracy" in result.final
+
+
+@pytest.fixture(scope="module")
+def reading_files(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("reading")
+  question = {"question": "which film ?", "answers": ["the film", "a film"]}
+  rows = [{**question, "context": f"the film was good . {n}"} for n in range(8)]
+  squad = folder / "squad.jsonl"
+  squad.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  passages = [
+    {"header": {"dataset": "BioASQ"}},
+    {"context": "the book was bad .", "qas": [{"qid": "1", **question}] * 3},
+  ]
+  bio_asq = folder / "BioASQ.jsonl"
+  bio_asq.write_text("".join(json.dumps(row) + "\n" for row in passages))
+  return {
+    "TASK_FILES": dict.fromkeys(("train", "validation"), str(squad)),
+    "TARGET_FILES": {"bio_asq": {"validation": str(bio_asq)}},
+  }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_first_steps_of_squad_to_mrqa(
+  number, checkpoint, reading_files, tmp_path
+):
+  """Answers are generated, and measured on a set as MRQA publishes it."""
+  config.parse(["papers/lester2021/domain_shift.gin"], entry=Grid)
+  settings = sweep_jobs.Settings(
+    folder="sweep",
+    backbone=["models/t5_1_1.gin"],
+    gin_files=["tasks/squad.gin"],
+  )
+  job = sweep_jobs.plan(config.call(Grid), settings)[number]
+  recipes, bindings = run_of(job.commands[0], members.Member(""))
+  own = {
+    **SHAPE,
+    **SMALL,
+    "NUM_EMBEDDINGS": 1024,
+    "VOCABULARY_PATH": str(WORDS),
+    "INITIAL_CHECKPOINT_PATH": checkpoint(1024),
+    **reading_files,
+    "TRAIN_STEPS": 3,
+    "selection.Selection.metric": "squad/f1",
+    "MODEL_DIR": str(tmp_path / "run"),
+  }
+  given = [*bindings, *(f"{name}={value!r}" for name, value in own.items())]
+  config.parse(recipes, given, entry=train.train)
+  result = config.call(train.train)
+  assert result.step == 3
+  assert {"squad/em", "squad/f1"} <= set(result.metrics)
+  assert {"target_bio_asq/em", "target_bio_asq/f1"} <= set(result.final)
+
+
+@pytest.fixture
+def prompts(tmp_path):
+  """Returns files of five prompts."""
+  rng = np.random.default_rng(0)
+  files = [str(tmp_path / f"{n}.npy") for n in range(5)]
+  for file in files:
+    shape = (20, SHAPE["EMBED_DIM"])
+    np.save(file, rng.normal(size=shape).astype(np.float32))
+  return files
+
+
+def on_the_tiny_model(recipes, checkpoint, entry, **settings):
+  own = {**SHAPE, "ACTIVATION_DTYPE": "float32", "NUM_EMBEDDINGS": 1024}
+  own |= {"VOCABULARY_PATH": str(WORDS)}
+  own |= {"INITIAL_CHECKPOINT_PATH": checkpoint(1024), **settings}
+  given = [f"{name}={value!r}" for name, value in own.items()]
+  config.parse(["models/t5_1_1.gin", *recipes], given, entry=entry)
+  return config.call(entry)
+
+
+def test_five_prompts_vote(checkpoint, prompts, tmp_path):
+  result = on_the_tiny_model(
+    [
+      *("papers/lester2021/ensemble.gin", "tasks/small_world_topic.gin"),
+      "decoding/rank.gin",
+    ],
+    checkpoint,
+    evaluate.evaluate,
+    PROMPT_FILES=prompts,
+    EVAL_OUTPUT_DIR=str(tmp_path / "out"),
+    **{
+      "evaluate.allow_missing_card": True,
+      "tasks.TaskEvaluation.num_examples": 8,
+    },
+  )
+  who = ["ensemble", *(f"prompt_{number}" for number in range(5))]
+  for name in who:
+    assert 0 <= result[f"{name}/small_world_topic/accuracy"] <= 100
+
+
+def test_a_prompt_is_interpreted(checkpoint, prompts):
+  text = on_the_tiny_model(
+    ["papers/lester2021/interpretability.gin"],
+    checkpoint,
+    neighbors.neighbors,
+    PROMPT_FILE=prompts[0],
+    CLASS_LABELS=("good", "bad"),
+    **{"neighbors.allow_missing_card": True},
+  )
+  assert "good" in text

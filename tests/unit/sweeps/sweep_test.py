@@ -275,40 +275,83 @@ def test_a_report_is_written(tmp_path, capsys, monkeypatch):
   assert written == {"report.md", "report.csv", "report.png", "report.html"}
 
 
-def test_a_sweep_ends_with_its_report(tmp_path, capsys, monkeypatch, caplog):
-  """Also where a job broke off, and without a figure where none can be."""
-  recipe = tmp_path / "length.gin"
-  recipe.write_text("""from __gin__ import dynamic_registration
+def run_sweep(monkeypatch, folder, trainer, *, metric="mean/score"):
+  """Runs an experiment of two jobs with a fake in the place of training."""
+  recipe = folder.parent / "length.gin"
+  recipe.write_text(f"""from __gin__ import dynamic_registration
 from prompt_tuning.sweeps import grid
 grid.Grid:
   about = "Length"
   recipes = ()
-  jobs = {"PROMPT_LENGTH": [1, 20]}
-  together = {"RANDOM_SEED": [0, 1]}
+  jobs = {{"PROMPT_LENGTH": [1, 20]}}
+  together = {{"RANDOM_SEED": [0, 1]}}
+  metric = "{metric}"
 """)
-  folder = tmp_path / "runs"
-  trainer = Trainer(folder, fails=["PROMPT_LENGTH=1"])
   monkeypatch.setattr(execution, "_process", trainer)
   monkeypatch.setattr(sweep.config, "without_effect", lambda *a, **k: {})
-  monkeypatch.setattr(figure, "is_available", lambda: False)
-  flags = {
-    "sweep_dir": str(folder),
-    "backbone": [],
-    "gin_file": [],
-    "gin_bindings": [],
-    "gin_search_paths": [],
-    "dry_run": False,
-  }
+  lists = ("backbone", "gin_file", "gin_bindings", "gin_search_paths")
+  flags = {"sweep_dir": str(folder), "dry_run": False}
+  flags |= {name: [] for name in lists}
   monkeypatch.setattr(sweep, "FLAGS", types.SimpleNamespace(**flags))
   monkeypatch.setattr(sweep.signal, "signal", lambda *a: None)
+  sweep.main(["sweep", str(recipe)])
+
+
+def test_a_sweep_ends_with_its_report(tmp_path, capsys, monkeypatch, caplog):
+  """Also where a job broke off, and without a figure where none can be."""
+  folder = tmp_path / "runs"
+  monkeypatch.setattr(figure, "is_available", lambda: False)
+  trainer = Trainer(folder, fails=["PROMPT_LENGTH=1"])
   with pytest.raises(ValueError, match="1 of 2 jobs broke off"):
-    sweep.main(["sweep", str(recipe)])
+    run_sweep(monkeypatch, folder, trainer)
   out = capsys.readouterr().out
   assert "| 20 | 85.0 ± 7.1 |" in out
   assert "Not whole" in out
   written = {path.name for path in folder.glob("report.*")}
   assert written == {"report.md", "report.csv", "report.html"}
   assert "report.png is not drawn" in caplog.text
+
+
+def test_what_broke_off_is_told_before_a_report_that_cannot_be(
+  tmp_path, monkeypatch
+):
+  folder = tmp_path / "runs"
+  trainer = Trainer(folder, fails=["PROMPT_LENGTH=1"])
+  message = r"(?s)1 of 2 jobs broke off: .*no report: no run has .*'typo/score'"
+  with pytest.raises(ValueError, match=message):
+    run_sweep(monkeypatch, folder, trainer, metric="typo/score")
+
+
+def test_a_mistyped_metric_is_mended_without_running_again(
+  tmp_path, monkeypatch, capsys
+):
+  folder = tmp_path / "runs"
+  trainer = Trainer(folder)
+  with pytest.raises(ValueError, match="what has run is not run again"):
+    run_sweep(monkeypatch, folder, trainer, metric="typo/score")
+  run_sweep(monkeypatch, folder, trainer)
+  assert "| 20 | 85.0 ± 7.1 |" in capsys.readouterr().out
+  assert len(trainer.started) == 2
+
+
+@pytest.mark.parametrize(
+  ("value", "message"),
+  [("null", None), ("Infinity", None), ("NaN", None), ('"9"', "no number")],
+)
+def test_a_metric_that_is_no_finite_number(tmp_path, value, message):
+  jobs = make(tmp_path)
+  execution.run(tmp_path, jobs, start=Trainer(tmp_path))
+  path = tmp_path / jobs[0].runs[0].folder / "metrics.jsonl"
+  path.write_text(
+    f'{{"scope": "training_eval/mean", "step": 5, "score": {value}}}\n'
+  )
+  if message:
+    with pytest.raises(ValueError, match=r"metrics.jsonl:1 is damaged: 'sc"):
+      read(tmp_path)
+    return
+  first, second = read(tmp_path).cells
+  assert first.missing == ["0"]
+  assert second.is_whole
 
 
 def write_report(monkeypatch, *folders, **flags):
