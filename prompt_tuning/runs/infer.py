@@ -131,7 +131,7 @@ def infer(
   parts = AnswerParts(
     output_file,
     {
-      "backbone": network.fingerprint,
+      "backbone": network.identity,
       "tuned": tuned_dir and f"{tuned_dir}, step {step}",
       "prompt": _prompt_digest(network),
       "inputs": digest.hex,
