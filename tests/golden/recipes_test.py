@@ -380,7 +380,12 @@ def test_every_run_of_an_experiment_resolves(recipe):
       config.define_flags(values)
       members.define_flags(values)
       values(config.rewrite_gin_args(command))
-      for member in map(members.read_member, values.member or ["alone"]):
+      # Of those that differ in numbers alone, such as seeds, one.
+      distinct = {
+        member.gin_files: member
+        for member in map(members.read_member, values.member or ["alone"])
+      }
+      for member in distinct.values():
         files = [*values.gin_file, *member.gin_files]
         bindings = [*values.gin_bindings, *member.bindings]
         is_evaluation = command[0] == "prompt_tuning.eval"

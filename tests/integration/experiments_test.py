@@ -322,6 +322,7 @@ def on_the_tiny_model(recipes, checkpoint, entry, **settings):
   return config.call(entry)
 
 
+@pytest.mark.slow
 def test_five_prompts_vote(checkpoint, prompts, tmp_path):
   result = on_the_tiny_model(
     [
@@ -342,6 +343,7 @@ def test_five_prompts_vote(checkpoint, prompts, tmp_path):
     assert 0 <= result[f"{name}/small_world_topic/accuracy"] <= 100
 
 
+@pytest.mark.slow
 def test_a_prompt_is_interpreted(checkpoint, prompts):
   text = on_the_tiny_model(
     ["papers/lester2021/interpretability.gin"],
