@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -88,7 +89,8 @@ def covering(recipe):
     if labels - seen:
       chosen.append(number)
       seen |= labels
-  return chosen
+  # The sizes of T5 are one shape here.
+  return chosen[:1] if "/t5_" in recipe else chosen
 
 
 def members_of(command):
@@ -110,6 +112,13 @@ def run_of(command, member):
   files += member.gin_files
   bindings += member.bindings
   return files, bindings
+
+
+@pytest.fixture(autouse=True)
+def programs():
+  """Lets go of a test's programs: hundreds of runs are one process."""
+  yield
+  jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +301,8 @@ def test_the_first_steps_of_squad_to_mrqa(
     **reading_files,
     "TRAIN_STEPS": 3,
     "selection.Selection.metric": "squad/f1",
+    # Another test has a mixture of the usual name, of other files.
+    "target/mixtures.of_files.name": "mrqa",
     "MODEL_DIR": str(tmp_path / "run"),
   }
   given = [*bindings, *(f"{name}={value!r}" for name, value in own.items())]
@@ -299,7 +310,7 @@ def test_the_first_steps_of_squad_to_mrqa(
   result = config.call(train.train)
   assert result.step == 3
   assert {"squad/em", "squad/f1"} <= set(result.metrics)
-  assert {"target_bio_asq/em", "target_bio_asq/f1"} <= set(result.final)
+  assert {"mrqa_bio_asq/em", "mrqa_bio_asq/f1"} <= set(result.final)
 
 
 @pytest.fixture
