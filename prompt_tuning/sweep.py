@@ -99,7 +99,7 @@ def main(argv: list[str]) -> None:
     raise ValueError("\n".join(faults))
 
 
-def _report(folder: str) -> ValueError | None:
+def _report(folder: str) -> ValueError | OSError | None:
   """Writes and prints the report; returns why there is none, if there is none.
 
   It has a figure where matplotlib is, and the log says so where it is not.
@@ -111,7 +111,7 @@ def _report(folder: str) -> ValueError | None:
     )
   try:
     print(reporting.write([folder], with_figure=figure.is_available()))
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     return error
   return None
 

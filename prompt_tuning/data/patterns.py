@@ -27,6 +27,7 @@ targets are the sentinel and the word, as the released code has it.
 """
 
 import dataclasses
+import functools
 import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,6 +87,17 @@ class Pattern:
       raise ValueError(
         f"the pattern {self.text!r} must have one answer slot {_SLOT}, it has "
         f"{self.parts.count(_SLOT)}"
+      )
+    strange = [
+      part
+      for part in self.item_parts
+      if part == _SLOT
+      or (part[0] == "{" and part[1:-1] not in (_LETTER, _OPTION))
+    ]
+    if strange:
+      raise ValueError(
+        f"an item is made of {{letter}}, {{option}} and words, got {strange} "
+        f"in {self.item!r}"
       )
     for part in (*self.parts, *self.item_parts):
       if part == "{" or ("}" in part and part[0] not in "{["):
@@ -202,11 +214,9 @@ class Pattern:
 
   def _field(self, name: str, text: str, vocabulary: Vocabulary) -> list[int]:
     """Returns the tokens of text of an example, without a slot of its own."""
-    ids = vocabulary.encode(text)
-    if "<extra_id_" in text:
-      first = vocabulary.vocab_size - vocabulary.extra_ids
-      ids = [vocabulary.unk_id if i >= first else i for i in ids]
-    return ids[: self.budgets.get(name)]
+    sentinels = _sentinels(vocabulary)
+    ids = vocabulary.encode(text)[: self.budgets.get(name)]
+    return [vocabulary.unk_id if i in sentinels else i for i in ids]
 
   def _cut(
     self, pieces: list[tuple[str, list[int]]], too_many: int, where: str
@@ -356,6 +366,14 @@ def sentinel(vocabulary: Vocabulary, text: str) -> int:
       "need; give it extra ids"
     )
   return ids[0]
+
+
+@functools.lru_cache(maxsize=8)
+def _sentinels(vocabulary: Vocabulary) -> frozenset[int]:
+  """Returns the ids of the sentinels that text can name."""
+  encoded = (vocabulary.encode(f"<extra_id_{n}>") for n in range(100))
+  named = frozenset(ids[0] for ids in encoded if len(ids) == 1)
+  return named - {vocabulary.unk_id}
 
 
 def literal(vocabulary: Vocabulary, text: str) -> int:

@@ -45,10 +45,10 @@ class AnswerToken:
     slot = patterns.sentinel(vocabulary, patterns.ANSWER)
     for answer in self.answers:
       ids = vocabulary.encode(answer)
-      if len(ids) != 2:
+      if ids[:1] != [slot] or len(ids) != 2 or ids[1] == vocabulary.unk_id:
         raise ValueError(
-          "AnswerToken takes a single token for an answer, and the vocabulary "
-          f"{vocabulary} writes {patterns.answered(answer)!r} as {ids[1:]}; "
+          "AnswerToken takes a sentinel and a single token for an answer, and "
+          f"the vocabulary {vocabulary} writes {answer!r} as {ids}; "
           "choose another word, or rank the answers: leave out "
           "decoding/answer_token.gin"
         )

@@ -5,9 +5,10 @@ A run that ends before the file is complete leaves its parts beside it, in
 told by a card, so that those of another run are not taken.
 """
 
+import collections
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from jax.experimental import multihost_utils
 from prompt_tuning import paths
 
 _CARD = "card.json"
+_MOST_OPEN = 64
 
 
 class AnswerParts:
@@ -69,6 +71,8 @@ class AnswerParts:
     if not self._is_first:
       return
     if not number:
+      # What a card of nobody lies beside is nobody's.
+      paths.delete_dir(self._folder)
       paths.make_writable_dir(self._folder)
       text = json.dumps(self._card, indent=2) + "\n"
       paths.write_text(self._folder / _CARD, text)
@@ -95,19 +99,22 @@ class AnswerParts:
     paths.delete_dir(self._folder)
 
   def _in_order(self) -> Iterator[bytes]:
-    files = [
-      paths.open_file(self._path(n), "rb") for n in range(self.num_parts)
-    ]
+    # Few at a time: a process may not open as many files as there are parts.
+    opened = collections.OrderedDict[int, IO[bytes]]()
     try:
       for part, start, length in zip(
-        self._part, self._start, self._length, strict=True
+        self._part.tolist(), self._start, self._length, strict=True
       ):
-        file = files[part]
+        if part not in opened:
+          if len(opened) == _MOST_OPEN:
+            opened.popitem(last=False)[1].close()
+          opened[part] = paths.open_file(self._path(part), "rb")
+        file = opened[part]
         if file.tell() != start:
           file.seek(int(start))
         yield file.read(int(length))
     finally:
-      for file in files:
+      for file in opened.values():
         file.close()
 
   def _find(self) -> int:
@@ -137,7 +144,15 @@ class AnswerParts:
     return number
 
   def _note(self, part: int, data: bytes) -> None:
-    """Notes where the lines of a part are."""
+    """Notes where the lines of a part are.
+
+    Raises:
+      ValueError: The part is not whole.
+    """
+    if not data.endswith(b"\n"):
+      raise ValueError(
+        f"{self._path(part)} is cut off; remove {self._folder} and begin again"
+      )
     place = 0
     for line in data.splitlines(keepends=True):
       name, _, text = line.partition(b"\t")
@@ -148,4 +163,4 @@ class AnswerParts:
       place += len(line)
 
   def _path(self, part: int) -> Any:
-    return self._folder / f"{part:06d}.jsonl"
+    return self._folder / f"{part:06d}.tsv"

@@ -136,8 +136,11 @@ def infer(
       "prompt": _prompt_digest(network),
       "inputs": digest.hex,
       "feature_lengths": dataclasses.asdict(lengths),
-      **{"batch_size": batch_size, "length_buckets": length_buckets},
-      **{"mode": mode.value, "predictor": repr(predictor), "seed": seed},
+      "batch_size": batch_size,
+      "length_buckets": length_buckets,
+      "mode": mode.value,
+      "predictor": repr(predictor),
+      "seed": seed,
     },
     num_lines=len(examples),
   )
@@ -186,6 +189,8 @@ class _Digest:
       for key in ("inputs", "targets", "prompt_index"):
         value = np.asarray(example.get(key, ()), np.int32)
         self._sha.update(f"{value.size};".encode() + value.tobytes())
+      # It is written beside the answer.
+      self._sha.update(f"{example.get('inputs_pretokenized')};".encode())
       yield example
 
   @property

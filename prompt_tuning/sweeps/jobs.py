@@ -17,7 +17,7 @@ from prompt_tuning.sweeps.grid import Grid, Point, Program
 RECORD = "sweep.json"
 DONE = "done.json"
 # How runs are compared, which does not change them.
-_COMPARES = ("about", "metric", "larger_is_better")
+_COMPARES = ("about", "metric", "larger_is_better", "choose", "choose_by")
 
 WithoutEffect = Callable[[Sequence[str], Sequence[str]], Mapping[str, str]]
 """`config.without_effect` of recipes and settings, for one program."""
@@ -207,7 +207,7 @@ def read_record(folder: paths.PathLike) -> dict[str, Any]:
       f"{folder} holds no {RECORD}; name a folder that prompt_tuning.sweep has "
       "written."
     )
-  return read_json(path, "jobs", "axes", "repeats", *_COMPARES)
+  return read_json(path, "jobs", "axes", "repeats", *_COMPARES[:3])
 
 
 def read_json(path: paths.PathLike, *keys: str) -> dict[str, Any]:

@@ -132,7 +132,9 @@ def test_the_answer_token_is_the_likeliest_behind_the_slot():
 
 
 def test_an_answer_of_several_tokens_is_never_one(folder, tmp_path):
-  with pytest.raises(ValueError, match="writes 'clara harbour' as"):
+  with pytest.raises(
+    ValueError, match="writes '<extra_id_0> clara harbour' as"
+  ):
     run(
       folder,
       tmp_path / "run",

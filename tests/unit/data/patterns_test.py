@@ -136,8 +136,10 @@ def test_a_field_that_stands_twice_is_cut_twice():
   assert ids.index(SLOT) == 4
 
 
-def test_a_sentinel_in_a_field_is_no_slot():
-  fields = {"sentence": f"film {ANSWER} good", "label": 1}
+@pytest.mark.parametrize("text", [ANSWER, "\uff1cextra_id_0\uff1e"])
+def test_a_sentinel_in_a_field_is_no_slot(text):
+  """However it is spelt: sentencepiece makes wide letters narrow."""
+  fields = {"sentence": f"film {text} good", "label": 1}
   ids = pair().example(fields, VOCABULARY)["inputs"].tolist()
   assert ids.count(SLOT) == 1
   assert ids.index(SLOT) > ids.index(VOCABULARY.encode("good")[0])
@@ -203,6 +205,8 @@ def test_soft_tokens_stand_in_a_pattern():
     (lambda: pair("<X>{sentence}<X>"), "one answer slot <X>, it has 2"),
     (lambda: pair(gives_way="text"), "no field 'text' to cut"),
     (lambda: pair(budgets={"text": 3}), "no field 'text' to cut"),
+    (lambda: pair(item="{leter} {option}"), r"words, got \['{leter}'\] in"),
+    (lambda: pair(item="<X> {option}"), r"words, got \['<X>'\] in"),
     (lambda: pair("{sen tence}<X>"), "a brace of no field; fields are"),
     (lambda: pair("{sentence}}<X>"), "a brace of no field; fields are"),
     (lambda: pair(budgets={"sentence": 0}), "'sentence' must be a positive"),
